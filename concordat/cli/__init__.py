@@ -1,0 +1,5 @@
+"""The command line: one module a noun."""
+
+from concordat.cli.app import main
+
+__all__ = ["main"]

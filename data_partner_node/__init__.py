@@ -1,0 +1,1 @@
+"""A data partner's side: e-commerce and government features."""

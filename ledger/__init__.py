@@ -1,0 +1,1 @@
+"""The registry of receivables on an Ethereum-compatible chain."""

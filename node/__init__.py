@@ -1,0 +1,1 @@
+"""What a bank's and a partner's node share."""
