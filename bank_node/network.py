@@ -1,0 +1,106 @@
+"""The score network: a small multilayer perceptron beside a linear skip, and its form as one vector.
+
+A message carries ``NETWORKS`` of them: two halves of the rows times two initialisations. Network i trains on
+the rows of half ``i // 2``, so that every row is scored by two networks that never saw it.
+
+Whoever imports this module imports torch (about a second); nothing at a node's start does.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from protocol.errors import ProtocolError
+
+HALVES = 2
+INITIALISATIONS = 2
+NETWORKS = HALVES * INITIALISATIONS
+
+
+class ScoreNetwork(nn.Module):
+    """Log-odds of a default: ``output(relu(… relu(layer(x)))) + skip(x)``.
+
+    Parameters are left unset: ``initialise`` or ``load`` sets them, so the global generator is never used.
+
+    Args:
+        width: encoded columns.
+        hidden: units of each hidden layer.
+        dropout: share of hidden units dropped in training.
+    """
+
+    def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.1) -> None:
+        super().__init__()
+        if width < 1 or not hidden or min(hidden) < 1 or not 0 <= dropout < 1:
+            raise ProtocolError("NETWORK_SHAPE", "the recipe describes no network", "see the job's recipe")
+        sizes = (width, *hidden)
+        self.layers = nn.ModuleList(
+            skip_init(nn.Linear, sizes[i], sizes[i + 1])
+            for i in range(len(hidden))  # type: ignore[no-untyped-call]
+        )
+        self.output = skip_init(nn.Linear, sizes[-1], 1)  # type: ignore[no-untyped-call]
+        self.skip = skip_init(nn.Linear, width, 1, bias=False)  # type: ignore[no-untyped-call]
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the log-odds without dropout, shape [n], of rows x, shape [n, width]."""
+        hidden = x
+        for layer in self.layers:
+            hidden = torch.relu(layer(hidden))
+        total: Tensor = self.output(hidden) + self.skip(x)
+        return total.squeeze(1)
+
+
+def initialise(model: ScoreNetwork, generator: torch.Generator, prior_log_odds: float) -> None:
+    """Draw the layers (uniform, 1/sqrt(inputs), as torch does), zero the skip, set the output's bias."""
+    with torch.no_grad():
+        for layer in [*model.layers, model.output]:
+            bound = 1.0 / math.sqrt(layer.weight.shape[1])
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)
+        model.output.bias.fill_(prior_log_odds)
+        model.skip.weight.zero_()
+
+
+def parameter_shapes(width: int, hidden: tuple[int, ...]) -> list[tuple[str, torch.Size]]:
+    """Return names and shapes of the parameters in the order of the vector."""
+    return [(name, value.shape) for name, value in ScoreNetwork(width, hidden).named_parameters()]
+
+
+def parameter_count(width: int, hidden: tuple[int, ...]) -> int:
+    """Return p, the length of one network's vector."""
+    sizes = (width, *hidden, 1)
+    return sum(sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(len(sizes) - 1)) + width
+
+
+def flatten(model: ScoreNetwork) -> NDArray[np.float32]:
+    """Return the parameters as one vector, shape [p]."""
+    with torch.no_grad():
+        vector: NDArray[np.float32] = (
+            torch.cat([value.reshape(-1) for value in model.parameters()]).numpy().copy()
+        )
+    return vector
+
+
+def load(model: ScoreNetwork, vector: NDArray[np.float32]) -> None:
+    """Set the parameters from one vector, shape [p].
+
+    Raises:
+        ProtocolError: the vector has another length or holds what is not finite.
+    """
+    parameters = list(model.parameters())
+    if vector.shape != (sum(value.numel() for value in parameters),):
+        raise ProtocolError("NETWORK_SHAPE", "the weights have another shape than the recipe's network")
+    if not np.isfinite(vector).all():
+        raise ProtocolError("NETWORK_NOT_FINITE", "the weights hold what is not a finite number")
+    at = 0
+    with torch.no_grad():
+        for value in parameters:
+            piece = torch.tensor(vector[at : at + value.numel()], dtype=value.dtype)
+            value.copy_(piece.reshape(value.shape))
+            at += value.numel()

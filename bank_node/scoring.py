@@ -1,0 +1,92 @@
+"""Scores from the four networks of the shared model.
+
+A new enterprise is scored by all four, averaged in log-odds. A row that took part in training is scored out
+of fold: by the two networks that trained on the other half. Only rows of the hold-out are unseen by all four.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from bank_node.encoding import Encoding
+from bank_node.network import HALVES, INITIALISATIONS, NETWORKS, ScoreNetwork, load
+from bank_node.training import Recipe, check_weights
+from protocol.errors import DataError
+
+_BLOCK_ROWS = 1 << 14
+
+Float64 = NDArray[np.float64]
+
+
+def network_logits(
+    encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe
+) -> Float64:
+    """Return each network's log-odds; shape [n, 4].
+
+    Raises:
+        ProtocolError: the weights don't fit the encoding and the recipe.
+        DataError: the table doesn't fit the encoding.
+    """
+    torch.set_num_threads(1)
+    model = ScoreNetwork(encoding.width, tuple(recipe.hidden), recipe.dropout)
+    check_weights(weights, sum(value.numel() for value in model.parameters()))
+    logits = np.empty((len(frame), NETWORKS))
+    for start in range(0, len(frame), _BLOCK_ROWS):
+        x = torch.tensor(encoding.transform(frame.iloc[start : start + _BLOCK_ROWS]))
+        for i in range(NETWORKS):
+            load(model, weights[i])
+            with torch.no_grad():
+                logits[start : start + len(x), i] = model(x).numpy()
+    return logits
+
+
+def predict(encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe) -> Float64:
+    """Return the PD of each row, all four networks averaged in log-odds; shape [n], in (0, 1).
+
+    Args:
+        encoding: the encoding of the model's version.
+        weights: its networks, shape [4, p].
+        frame: a table with the contract's columns.
+        recipe: the recipe that the networks were trained by.
+
+    Raises:
+        ProtocolError: the weights don't fit the encoding and the recipe.
+        DataError: the table doesn't fit the encoding.
+    """
+    return probability(network_logits(encoding, weights, frame, recipe).mean(axis=1))
+
+
+def probability(log_odds: Float64) -> Float64:
+    """Return 1 / (1 + exp(-log_odds)) without overflow."""
+    result: Float64 = np.exp(-np.logaddexp(0.0, -log_odds))
+    return result
+
+
+def out_of_fold_logits(
+    encoding: Encoding,
+    weights: NDArray[np.float32],
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    halves: NDArray[np.int8],
+) -> Float64:
+    """Return log-odds of each row by the networks that never saw its half; shape [n].
+
+    Args:
+        encoding: the encoding of the model's version.
+        weights: its networks, shape [4, p].
+        frame: a table with the contract's columns, n rows.
+        recipe: the recipe that the networks were trained by.
+        halves: ``training.half_of`` the rows, shape [n].
+
+    Raises:
+        DataError: the halves don't fit the table.
+        ProtocolError: the weights don't fit the encoding and the recipe.
+    """
+    if halves.shape != (len(frame),) or not np.isin(halves, range(HALVES)).all():
+        raise DataError("TRAINING_SHAPE", "columns, labels and halves differ in length")
+    logits = network_logits(encoding, weights, frame, recipe).reshape(len(frame), HALVES, INITIALISATIONS)
+    other: Float64 = logits[np.arange(len(frame)), 1 - halves.astype(np.intp)].mean(axis=1)
+    return other
