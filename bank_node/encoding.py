@@ -9,13 +9,13 @@ that amounts of many magnitudes stand beside ratios. Two sums over all banks fix
 
 A number becomes one ramp per interval between knots (piecewise-linear encoding: Gorishniy, Rubachev and
 Babenko, "On embeddings for numerical features in tabular deep learning", 2022, section 3.2), its quantile
-rank, and a flag where it is missing; a category becomes one flag per level that the data contract declares and
-one for everything else. All are centred; a missing number stands at the mean of its ramps.
+rank, and a flag where it is missing; a category becomes one flag per level that the data contract declares
+and one for everything else. All are centred; a missing number stands at the mean of its ramps.
 
 Invariants:
 
-- Both statistics are plain vectors that add up over banks; their bounds depend on the contract alone, so that
-  they fit a fixed-point ring (``knot_bound``, ``centring_bound``).
+- Both statistics are plain vectors that add up over banks; their bounds are constants (``KNOT_BOUND``,
+  ``CENTRING_BOUND``), so that they fit the fixed-point ring.
 - Whoever adds them up in exact fixed point gets the same encoding to the last bit.
 - Fewer than ``LEAST_PRESENT`` values of a number at one bank contribute nothing to its knots.
 
@@ -38,7 +38,7 @@ from protocol.errors import DataError, ProtocolError
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-FRACTION_BITS = 24
+FRACTION_BITS = 23
 """Fractional bits of both statistics in the ring."""
 MOST_ROWS = 1 << 24
 """Rows of one bank that the bounds allow for."""
@@ -79,15 +79,15 @@ class Columns:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a statistic may hold, so that it can be encoded in fixed point.
+    """What a statistic may hold, as ``protocol.ring.encode`` wants it.
 
     Attributes:
         fraction_bits: fractional bits.
-        limit: largest absolute value of each element at one bank, shape as the statistic.
+        limit: largest absolute value of an element at one bank; limit * 2^fraction_bits <= 2^53.
     """
 
     fraction_bits: int
-    limit: Float64
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -251,11 +251,8 @@ def knot_statistics(columns: Columns, frame: pd.DataFrame, bins: int) -> Float64
     return statistic.ravel()
 
 
-def knot_bound(columns: Columns, bins: int) -> Bound:
-    """Return the bound of ``knot_statistics``; it depends on the contract alone."""
-    row = np.full(bins + 2, MOST_ROWS * LARGEST_LOGARITHM)
-    row[0] = MOST_ROWS
-    return Bound(FRACTION_BITS, np.tile(row, len(columns.numbers)))
+KNOT_BOUND = Bound(FRACTION_BITS, MOST_ROWS * LARGEST_LOGARITHM)
+"""The bound of ``knot_statistics``."""
 
 
 def knots_from(total: Float64, columns: Columns, bins: int) -> Knots:
@@ -310,9 +307,8 @@ def centring_statistics(knots: Knots, frame: pd.DataFrame) -> Float64:
     return np.concatenate([present, sums])
 
 
-def centring_bound(knots: Knots) -> Bound:
-    """Return the bound of ``centring_statistics``: encoded columns lie in [0, 1]."""
-    return Bound(FRACTION_BITS, np.full(2 * knots.width, float(MOST_ROWS)))
+CENTRING_BOUND = Bound(FRACTION_BITS, float(MOST_ROWS))
+"""The bound of ``centring_statistics``: encoded columns lie in [0, 1]."""
 
 
 def encoding_from(knots: Knots, total: Float64) -> Encoding:

@@ -23,6 +23,11 @@ INITIALISATIONS = 2
 NETWORKS = HALVES * INITIALISATIONS
 
 
+def _unset(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
+    return layer
+
+
 class ScoreNetwork(nn.Module):
     """Log-odds of a default: ``output(relu(… relu(layer(x)))) + skip(x)``.
 
@@ -39,12 +44,9 @@ class ScoreNetwork(nn.Module):
         if width < 1 or not hidden or min(hidden) < 1 or not 0 <= dropout < 1:
             raise ProtocolError("NETWORK_SHAPE", "the recipe describes no network", "see the job's recipe")
         sizes = (width, *hidden)
-        self.layers = nn.ModuleList(
-            skip_init(nn.Linear, sizes[i], sizes[i + 1])
-            for i in range(len(hidden))  # type: ignore[no-untyped-call]
-        )
-        self.output = skip_init(nn.Linear, sizes[-1], 1)  # type: ignore[no-untyped-call]
-        self.skip = skip_init(nn.Linear, width, 1, bias=False)  # type: ignore[no-untyped-call]
+        self.layers = nn.ModuleList(_unset(sizes[i], sizes[i + 1]) for i in range(len(hidden)))
+        self.output = _unset(sizes[-1], 1)
+        self.skip = _unset(width, 1, bias=False)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ Invariants:
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 from collections.abc import Sequence
@@ -40,15 +39,18 @@ from bank_node.network import (
     parameter_shapes,
 )
 from protocol.errors import ConfigurationError, DataError, ProtocolError
+from protocol.labels import Label, derive
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-FRACTION_BITS = 24
+FRACTION_BITS = 23
 """Fractional bits of a weighted update in the ring."""
 WEIGHT_LIMIT = 64.0
 """Largest absolute weight; a pass that ends beyond it has diverged."""
 MOST_ROWS = 1 << 24
+UPDATE_LIMIT = MOST_ROWS * WEIGHT_LIMIT
+"""Largest absolute value in ``update_vector`` at one bank: 2^30, so that 2^23 of it are exact in float64."""
 LEAST_ROWS = 32
 """A half with fewer rows trains nothing."""
 
@@ -124,11 +126,16 @@ def is_holdout(ids: Sequence[str], salt: bytes, fraction: float) -> NDArray[np.b
     return chosen
 
 
-def generator_for(key: bytes, label: str, *numbers: int) -> torch.Generator:
+def training_key(key: bytes, use: str, round_: int = 0, vector: str = "") -> bytes:
+    """Return a key below one of the seeds, which are the job's and the attempt's already."""
+    return derive(key, Label(label=f"bank/{use}", job="below the seed", round=round_, vector=vector))
+
+
+def generator_for(key: bytes, use: str, round_: int = 0, vector: str = "") -> torch.Generator:
     """Return a torch generator seeded from a derived key; for what is not secret."""
-    text = "/".join(["concordat/v1 generator", label, *map(str, numbers)])
-    seed = int.from_bytes(hmac.digest(key, text.encode(), hashlib.sha256)[:8], "big")
-    return torch.Generator().manual_seed(seed >> 1)
+    return torch.Generator().manual_seed(
+        int.from_bytes(training_key(key, use, round_, vector)[:8], "big") >> 1
+    )
 
 
 def initial_weights(recipe: Recipe, width: int, common: bytes, prior_log_odds: float) -> Float32:
@@ -137,7 +144,9 @@ def initial_weights(recipe: Recipe, width: int, common: bytes, prior_log_odds: f
     starts = []
     for i in range(NETWORKS):
         # One start per initialisation, shared by both halves: their scores then differ by rows alone.
-        initialise(model, generator_for(common, "initialisation", i % INITIALISATIONS), prior_log_odds)
+        initialise(
+            model, generator_for(common, "initialisation", vector=str(i % INITIALISATIONS)), prior_log_odds
+        )
         starts.append(flatten(model))
     return np.stack(starts)
 
@@ -286,7 +295,7 @@ class LocalTrainer:
         chosen = []
         for i in range(NETWORKS):
             members = self._members[i // INITIALISATIONS]
-            order = generator_for(self._seeds.own, "order", round_, i)
+            order = generator_for(self._seeds.own, "order", round_, str(i))
             passes = -(-needed // len(members))
             flat = torch.cat([members[torch.randperm(len(members), generator=order)] for _ in range(passes)])
             chosen.append(flat[:needed].reshape(self.recipe.steps, size))
@@ -322,13 +331,6 @@ def check_weights(weights: Float32, parameters: int) -> None:
         raise ProtocolError(
             "NETWORK_DIVERGED", f"a weight is beyond {WEIGHT_LIMIT:g}", "lower the learning rate"
         )
-
-
-def update_limit(parameters: int) -> Float64:
-    """Return the largest absolute value of each element of ``update_vector`` at one bank; shape [4 + 4p]."""
-    return np.concatenate(
-        [np.full(NETWORKS, float(MOST_ROWS)), np.full(NETWORKS * parameters, MOST_ROWS * WEIGHT_LIMIT)]
-    )
 
 
 def update_vector(weights: Float32, rows: NDArray[np.int64]) -> Float64:
