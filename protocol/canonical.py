@@ -54,13 +54,19 @@ def decode(data: bytes) -> Any:
             another way than `encode` does.
     """
     try:
-        value = json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8"), parse_int=_number)
         same = encode(value) == data
     except (ValueError, RecursionError, ProtocolError) as error:
         raise ProtocolError("CANONICAL_BYTES", "The bytes are not canonical JSON.") from error
     if not same:
         raise ProtocolError("CANONICAL_BYTES", "The bytes are JSON, but not in their canonical form.")
     return value
+
+
+def _number(text: str) -> int | float:
+    """Read digits as RFC 8785 means them: beyond 2^53 − 1 they spell a float, not an integer."""
+    number = int(text)
+    return number if abs(number) < 1 << 53 else float(text)
 
 
 def lp(*parts: bytes | str | int) -> bytes:

@@ -144,7 +144,7 @@ def check(statement: Mapping[str, Any], consortium: str, registry: PublicKey, no
         raise ProtocolError("PARTY_MALFORMED", "A statement has missing or unknown fields.")
     if body["consortium"] != consortium:
         raise ProtocolError("PARTY_CONSORTIUM", "A statement belongs to another consortium.")
-    if body["role"] not in set(Role):
+    if not isinstance(body["role"], str) or body["role"] not in set(Role):
         raise ProtocolError("PARTY_ROLE", "A party's role is unknown.")
     party = Party(
         name=body["name"],

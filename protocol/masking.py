@@ -17,7 +17,8 @@ Invariants:
 
 What each party learns: the server the roster and lengths; each bank the sum over the roster, hence n − 1
 colluding banks the last one's vector (differential privacy is the answer to that, not masks). Not protected:
-a bank may send any vector; who takes part is public.
+a bank may send any vector; who takes part is public. A bank must not mask under two rosters of one attempt
+(`protocol.opening.RosterBook`): the labels don't tell them apart.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ What each party learns: the server who has sent. Not protected: any bank can mak
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,43 @@ class Roster:
     def digest(self) -> str:
         """The roster's digest."""
         return canonical.digest("roster", self.body)
+
+
+class RosterBook:
+    """The rosters that a bank has masked under: one per (job, attempt), for good.
+
+    A bank that masked one vector under two rosters of an attempt would let the difference of the two totals
+    show the bank that is in one of them only.
+    """
+
+    def __init__(self) -> None:
+        self._rosters: dict[tuple[str, int], str] = {}
+
+    def admit(self, roster: Roster) -> None:
+        """Record a roster before masking; the same one again changes nothing.
+
+        Raises:
+            ProtocolError: ``ROSTER_SECOND`` if this attempt has another roster already.
+        """
+        known = self._rosters.setdefault((roster.job, roster.attempt), roster.digest)
+        if known != roster.digest:
+            raise ProtocolError(
+                "ROSTER_SECOND",
+                f"Attempt {roster.attempt} has another roster already.",
+                "A changed roster needs a new attempt.",
+            )
+
+    def to_state(self) -> list[list[str | int]]:
+        """Return the record as a JSON value; the caller stores it before the masked vector leaves."""
+        return [[job, attempt, mark] for (job, attempt), mark in sorted(self._rosters.items())]
+
+    @classmethod
+    def from_state(cls, state: Iterable[Sequence[str | int]]) -> RosterBook:
+        """Restore the record."""
+        book = cls()
+        for job, attempt, mark in state:
+            book._rosters[(str(job), int(attempt))] = str(mark)
+        return book
 
 
 class Opening:
