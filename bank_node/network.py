@@ -1,7 +1,8 @@
 """The score network: a small multilayer perceptron beside a linear skip, and its form as one vector.
 
-A message carries ``NETWORKS`` of them: two halves of the rows times two initialisations. Network i trains on
-the rows of half ``i // 2``, so that every row is scored by two networks that never saw it.
+A message carries m of them, by default four: two halves of the rows times two initialisations. Network i
+trains on the rows of half ``i // initialisations``, so that every row is scored by networks that never saw
+it.
 
 Whoever imports this module imports torch (about a second); nothing at a node's start does.
 """
@@ -9,6 +10,7 @@ Whoever imports this module imports torch (about a second); nothing at a node's 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,10 +19,9 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from protocol.errors import ProtocolError
+from protocol.job import DpRecipe, Recipe
 
 HALVES = 2
-INITIALISATIONS = 2
-NETWORKS = HALVES * INITIALISATIONS
 
 
 def _unset(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -36,21 +37,19 @@ class ScoreNetwork(nn.Module):
     Args:
         width: encoded columns.
         hidden: units of each hidden layer.
-        dropout: share of hidden units dropped in training.
     """
 
-    def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.1) -> None:
+    def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64)) -> None:
         super().__init__()
-        if width < 1 or not hidden or min(hidden) < 1 or not 0 <= dropout < 1:
+        if width < 1 or not hidden or min(hidden) < 1:
             raise ProtocolError("NETWORK_SHAPE", "the recipe describes no network", "see the job's recipe")
         sizes = (width, *hidden)
         self.layers = nn.ModuleList(_unset(sizes[i], sizes[i + 1]) for i in range(len(hidden)))
         self.output = _unset(sizes[-1], 1)
         self.skip = _unset(width, 1, bias=False)
-        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the log-odds without dropout, shape [n], of rows x, shape [n, width]."""
+        """Return the log-odds, shape [n], of rows x, shape [n, width]."""
         hidden = x
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
@@ -69,15 +68,43 @@ def initialise(model: ScoreNetwork, generator: torch.Generator, prior_log_odds: 
         model.skip.weight.zero_()
 
 
-def parameter_shapes(width: int, hidden: tuple[int, ...]) -> list[tuple[str, torch.Size]]:
-    """Return names and shapes of the parameters in the order of the vector."""
-    return [(name, value.shape) for name, value in ScoreNetwork(width, hidden).named_parameters()]
+@dataclass(frozen=True)
+class Shape:
+    """The shape of what travels in a round.
+
+    Attributes:
+        width: encoded columns.
+        hidden: units of each hidden layer.
+        initialisations: networks per half.
+    """
+
+    width: int
+    hidden: tuple[int, ...]
+    initialisations: int
+
+    @property
+    def networks(self) -> int:
+        """m, the number of networks."""
+        return HALVES * self.initialisations
+
+    @property
+    def parameters(self) -> int:
+        """p, the length of one network's vector."""
+        sizes = (self.width, *self.hidden, 1)
+        return sum(sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(len(sizes) - 1)) + self.width
+
+    def half(self, network: int) -> int:
+        """Return the half of the rows that a network trains on."""
+        return network // self.initialisations
+
+    def model(self) -> ScoreNetwork:
+        """Return a network of this shape, its parameters unset."""
+        return ScoreNetwork(self.width, self.hidden)
 
 
-def parameter_count(width: int, hidden: tuple[int, ...]) -> int:
-    """Return p, the length of one network's vector."""
-    sizes = (width, *hidden, 1)
-    return sum(sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(len(sizes) - 1)) + width
+def shape_of(recipe: Recipe | DpRecipe, width: int) -> Shape:
+    """Return the shape of a recipe's networks; a private recipe has two initialisations."""
+    return Shape(width, recipe.hidden, recipe.initialisations if isinstance(recipe, Recipe) else 2)
 
 
 def flatten(model: ScoreNetwork) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Scores from the four networks of the shared model.
+"""Scores from the networks of the shared model.
 
-A new enterprise is scored by all four, averaged in log-odds. A row that took part in training is scored out
-of fold: by the two networks that trained on the other half. Only rows of the hold-out are unseen by all four.
+A new enterprise is scored by all networks, averaged in log-odds. A row that took part in training is scored
+out of fold: by the networks that trained on the other half. Only rows of the hold-out are unseen by all.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from bank_node.encoding import Encoding
-from bank_node.network import HALVES, INITIALISATIONS, NETWORKS, ScoreNetwork, load
-from bank_node.training import Recipe, check_weights
+from bank_node.network import HALVES, load, shape_of
+from bank_node.training import check_weights
 from protocol.errors import DataError
+from protocol.job import DpRecipe, Recipe
 
 _BLOCK_ROWS = 1 << 14
 
@@ -22,33 +23,36 @@ Float64 = NDArray[np.float64]
 
 
 def network_logits(
-    encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe
+    encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe | DpRecipe
 ) -> Float64:
-    """Return each network's log-odds; shape [n, 4].
+    """Return each network's log-odds; shape [n, m].
 
     Raises:
         ProtocolError: the weights don't fit the encoding and the recipe.
         DataError: the table doesn't fit the encoding.
     """
     torch.set_num_threads(1)
-    model = ScoreNetwork(encoding.width, tuple(recipe.hidden), recipe.dropout)
-    check_weights(weights, sum(value.numel() for value in model.parameters()))
-    logits = np.empty((len(frame), NETWORKS))
+    shape = shape_of(recipe, encoding.width)
+    check_weights(weights, shape.networks, shape.parameters)
+    model = shape.model()
+    logits = np.empty((len(frame), shape.networks))
     for start in range(0, len(frame), _BLOCK_ROWS):
         x = torch.tensor(encoding.transform(frame.iloc[start : start + _BLOCK_ROWS]))
-        for i in range(NETWORKS):
+        for i in range(shape.networks):
             load(model, weights[i])
             with torch.no_grad():
                 logits[start : start + len(x), i] = model(x).numpy()
     return logits
 
 
-def predict(encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe) -> Float64:
-    """Return the PD of each row, all four networks averaged in log-odds; shape [n], in (0, 1).
+def predict(
+    encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe | DpRecipe
+) -> Float64:
+    """Return the PD of each row, all networks averaged in log-odds; shape [n], in (0, 1).
 
     Args:
         encoding: the encoding of the model's version.
-        weights: its networks, shape [4, p].
+        weights: its networks, shape [m, p].
         frame: a table with the contract's columns.
         recipe: the recipe that the networks were trained by.
 
@@ -69,14 +73,14 @@ def out_of_fold_logits(
     encoding: Encoding,
     weights: NDArray[np.float32],
     frame: pd.DataFrame,
-    recipe: Recipe,
+    recipe: Recipe | DpRecipe,
     halves: NDArray[np.int8],
 ) -> Float64:
     """Return log-odds of each row by the networks that never saw its half; shape [n].
 
     Args:
         encoding: the encoding of the model's version.
-        weights: its networks, shape [4, p].
+        weights: its networks, shape [m, p].
         frame: a table with the contract's columns, n rows.
         recipe: the recipe that the networks were trained by.
         halves: ``training.half_of`` the rows, shape [n].
@@ -87,6 +91,6 @@ def out_of_fold_logits(
     """
     if halves.shape != (len(frame),) or not np.isin(halves, range(HALVES)).all():
         raise DataError("TRAINING_SHAPE", "columns, labels and halves differ in length")
-    logits = network_logits(encoding, weights, frame, recipe).reshape(len(frame), HALVES, INITIALISATIONS)
-    other: Float64 = logits[np.arange(len(frame)), 1 - halves.astype(np.intp)].mean(axis=1)
+    by_half = network_logits(encoding, weights, frame, recipe).reshape(len(frame), HALVES, -1)
+    other: Float64 = by_half[np.arange(len(frame)), 1 - halves.astype(np.intp)].mean(axis=1)
     return other
