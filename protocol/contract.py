@@ -56,24 +56,26 @@ class Field(_Document):
     type: FieldType = Setting(
         description="number: a finite decimal. category: one of `levels`. flag: 0 or 1. date: a calendar day."
     )
-    unit: str = Setting("", max_length=40, description="Unit of a number: CNY, share, days, count.")
+    unit: str = Setting(default="", max_length=40, description="Unit of a number: CNY, share, days, count.")
     levels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=120)], ...] = Setting(
-        (), max_length=512, description="All values that a category may take."
+        default=(), max_length=512, description="All values that a category may take."
     )
-    minimum: float | None = Setting(None, description="Smallest number allowed, itself included.")
-    maximum: float | None = Setting(None, description="Largest number allowed, itself included.")
-    missing: Literal["allowed", "refused"] = Setting("allowed", description="Whether a cell may be empty.")
+    minimum: float | None = Setting(default=None, description="Smallest number allowed, itself included.")
+    maximum: float | None = Setting(default=None, description="Largest number allowed, itself included.")
+    missing: Literal["allowed", "refused"] = Setting(
+        default="allowed", description="Whether a cell may be empty."
+    )
     dimension: str = Setting(
-        "", max_length=40, description="Data class it belongs to: tax, court, registry …"
+        default="", max_length=40, description="Data class it belongs to: tax, court, registry …"
     )
     frequency: Literal["once", "daily", "weekly", "monthly", "quarterly", "yearly"] = Setting(
-        "monthly", description="How often its source brings it up to date."
+        default="monthly", description="How often its source brings it up to date."
     )
     sensitivity: Literal["C1", "C2", "C3"] = Setting(
-        "C2", description="Class after JR/T 0171: C3 is the most sensitive."
+        default="C2", description="Class after JR/T 0171: C3 is the most sensitive."
     )
-    description_en: str = Setting("", max_length=400, description="What it means, in English.")
-    description_zh: str = Setting("", max_length=400, description="What it means, in Chinese.")
+    description_en: str = Setting(default="", max_length=400, description="What it means, in English.")
+    description_zh: str = Setting(default="", max_length=400, description="What it means, in Chinese.")
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -99,14 +101,14 @@ class Dataset(_Document):
         description="uscc: Unified Social Credit Code (GB 32100-2015), checked. opaque: any text."
     )
     label: Name | None = Setting(
-        None, description="Name of the outcome, 0 or 1 with 1 the default. Banks only."
+        default=None, description="Name of the outcome, 0 or 1 with 1 the default. Banks only."
     )
     fields: tuple[Field, ...] = Setting(
         min_length=1, max_length=500, description="The columns, in this order."
     )
-    min_rows: int = Setting(1, ge=1, description="Fewer clean rows than this are refused.")
+    min_rows: int = Setting(default=1, ge=1, description="Fewer clean rows than this are refused.")
     max_age_days: int | None = Setting(
-        None, ge=1, description="A table whose reporting day is older than this is refused as stale."
+        default=None, ge=1, description="A table whose reporting day is older than this is refused as stale."
     )
 
     @model_validator(mode="after")
@@ -142,7 +144,7 @@ class Dataset(_Document):
 class DataContract(_Document):
     """The signed document: one dataset per role."""
 
-    version: int = Setting(1, ge=1, description="Raised with each amendment.")
+    version: int = Setting(default=1, ge=1, description="Raised with each amendment.")
     consortium: Title = Setting(description="The consortium that agreed on it.")
     name: Title = Setting(description="What people call this contract.")
     datasets: tuple[Dataset, ...] = Setting(min_length=1, max_length=3, description="One per role.")
