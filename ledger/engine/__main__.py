@@ -1,0 +1,73 @@
+"""``python -m ledger.engine``: install the engine, begin a ledger, run a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.engine import folder, packages
+from ledger.engine import keys as ledger_keys
+from ledger.engine.operating import run_gateway
+from ledger.engine.serving import Listen, sole
+from protocol.errors import ConcordatError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="The embedded ledger's engine and gateway."
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of this ledger: keys, genesis.json, log.")]
+
+
+@app.command()
+def install() -> None:
+    """Install the engines' npm packages under the committed lock, without install scripts."""
+    typer.echo(str(packages.install()))
+
+
+@app.command()
+def new(
+    data: Data,
+    engine: Annotated[str, typer.Option(help="edr, or anvil for comparison.")] = "edr",
+    name: Annotated[str, typer.Option(help="The operator's name.")] = "operator",
+) -> None:
+    """Begin a ledger of one member for trying things out: keys and a signed genesis document."""
+    typer.echo(json.dumps({"genesis": str(folder.solo(data, engine, name))}))
+
+
+@app.command()
+def up(
+    data: Data,
+    host: Annotated[str, typer.Option(help="Address; beyond loopback only with mutual TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one, which the ready line names.")] = 0,
+    certificate: Annotated[Path | None, typer.Option(help="PEM chain of this server.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM key of this server.")] = None,
+    clients: Annotated[Path | None, typer.Option(help="PEM authorities of the clients.")] = None,
+    server_name: Annotated[
+        list[str] | None, typer.Option(help="Host name in requests; may be repeated.")
+    ] = None,
+) -> None:
+    """Run the gateway. Makes a ledger of one member first if the folder is empty."""
+    listen = Listen(host, port, certificate, key, clients, frozenset(server_name or ()))
+    if not (data / "genesis.json").exists() and not (data / "keys").exists():
+        folder.solo(data, "edr", "operator")
+    with sole(data):
+        keys = ledger_keys.load(data / "keys")
+        asyncio.run(run_gateway(data, folder.read_genesis(data), keys, listen))
+
+
+def main() -> None:
+    """Run the command line; errors go to stderr as code, message and hint."""
+    try:
+        app()
+    except ConcordatError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What lies in a ledger's folder beside the log: keys and the genesis document."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ledger.engine import genesis as genesis_document
+from ledger.engine import keys as ledger_keys
+from ledger.engine.genesis import Genesis
+from protocol import document
+from protocol.errors import ConfigurationError
+
+
+def solo(data: Path, engine: str, name: str) -> Path:
+    """Write keys and the genesis document of a ledger with one member, for trying things out."""
+    keys = ledger_keys.create(data / "keys")
+    member = keys.member(name)
+    body = genesis_document.draft(member, [member], int(time.time()), engine=engine)
+    return write_genesis(data, document.sign(genesis_document.KIND, body, name, keys.identity))
+
+
+def write_genesis(data: Path, signed: dict[str, Any]) -> Path:
+    """Check a genesis document and write it into a ledger's folder."""
+    genesis_document.check(signed)
+    path = data / "genesis.json"
+    path.write_text(json.dumps(signed, indent=1) + "\n")
+    return path
+
+
+def read_genesis(data: Path) -> Genesis:
+    """Return the checked genesis document of a folder.
+
+    Raises:
+        ConfigurationError: ``GENESIS_MISSING``.
+        ProtocolError: as `genesis.check`.
+    """
+    try:
+        signed = json.loads((data / "genesis.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            "GENESIS_MISSING",
+            "The folder has no readable genesis.json.",
+            "`python -m ledger.engine new` makes one.",
+        ) from error
+    return genesis_document.check(signed)

@@ -1,0 +1,149 @@
+"""The ledger's door: JSON-RPC over HTTP in front of one sequencer.
+
+Invariants:
+    - Only what `rpc`'s table allows reaches the engine.
+    - Without TLS it listens on the loopback interface only. Requests from a web page (an ``Origin`` header)
+      and requests for another host name (DNS rebinding) are refused.
+    - If log or engine fail, the process ends: it never answers from a state that it can't vouch for.
+
+What each party learns: everybody who may connect can read the whole chain and log. Not protected:
+availability.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.middleware.base import RequestResponseEndpoint
+
+from ledger.engine import rpc
+from ledger.engine.acknowledgement import Acknowledgement
+from ledger.engine.sequencer import Sequencer
+from protocol.errors import ConcordatError, ProtocolError, Unavailable
+from protocol.keys import IdentityKey
+
+MAX_BODY = 8 << 20
+"""Bytes of one request."""
+
+MAX_RECORDS = 500
+"""Records in one answer to a replica."""
+
+
+class Gateway:
+    """What the routes do, apart from HTTP."""
+
+    def __init__(self, sequencer: Sequencer, identity: IdentityKey) -> None:
+        self.sequencer = sequencer
+        self.chain = sequencer.chain
+        self._identity = identity
+
+    async def answer(self, body: bytes) -> str:
+        """Answer an HTTP body of JSON-RPC."""
+        try:
+            requests, batch = rpc.decode(body)
+        except ConcordatError as error:
+            return json.dumps(rpc.failure(None, error))
+        answers = await asyncio.gather(*(self._one(request) for request in requests))
+        return "[" + ",".join(answers) + "]" if batch else answers[0]
+
+    async def _one(self, request: Any) -> str:
+        identifier = request.get("id") if isinstance(request, dict) else None
+        try:
+            call = rpc.admit(request, self.chain.head.number)
+            if call.method in rpc.FORWARDED:
+                return await self.chain.engine.rpc(call.body)
+            result = await self._own(call)
+        except ConcordatError as error:
+            return json.dumps(rpc.failure(identifier, error))
+        return json.dumps({"jsonrpc": "2.0", "id": identifier, "result": result})
+
+    async def _own(self, call: rpc.Call) -> Any:
+        if call.method in rpc.CONSTANTS:
+            return rpc.CONSTANTS[call.method]
+        if call.method == "eth_sendRawTransaction":
+            found = await self.sequencer.submit(rpc.raw_bytes(call.params[0]))
+            return "0x" + found.transaction.hex()
+        if call.method == "concordat_sendRawTransaction":
+            return self._signed(await self.sequencer.submit(rpc.raw_bytes(call.params[0])))
+        transaction = rpc.raw_bytes(call.params[0], 32)
+        found = await self.sequencer.find(transaction)
+        if call.method == "concordat_getAcknowledgement":
+            return self._signed(found)
+        return await self._revert_data(transaction)
+
+    def _signed(self, acknowledgement: Acknowledgement) -> dict[str, Any]:
+        return acknowledgement.sign(self._identity)
+
+    async def _revert_data(self, transaction: bytes) -> str:
+        """Return what a refused call returned: the contract's custom error, from a trace without its bulk."""
+        options = {"disableStorage": True, "disableMemory": True, "disableStack": True}
+        trace = await self.chain.ask("debug_traceTransaction", "0x" + transaction.hex(), options)
+        return "0x" + str(trace.get("returnValue", "")).removeprefix("0x")
+
+    def health(self) -> dict[str, Any]:
+        """Return what an operator watches."""
+        stopped, head = self.sequencer.stopped, self.chain.head
+        return {
+            "status": "stopped" if stopped else "ok",
+            "reason": stopped.code if stopped else "",
+            "engine": self.chain.engine.name,
+            "consortium": self.chain.genesis.consortium.hex(),
+            "chainId": self.chain.genesis.chain.chain_id,
+            "head": {"number": head.number, "hash": "0x" + head.hash.hex(), "time": head.time},
+            "records": len(self.chain.log),
+            "waiting": self.sequencer.waiting,
+        }
+
+
+def application(gateway: Gateway, hosts: frozenset[str]) -> FastAPI:
+    """Return the HTTP application.
+
+    Args:
+        gateway: what answers.
+        hosts: host names, without port, under which it may be addressed.
+    """
+    app = FastAPI(title="Concordat ledger gateway", openapi_url=None)
+
+    @app.middleware("http")
+    async def door(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        host = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+        if host not in hosts or "origin" in request.headers:
+            return _problem(ProtocolError("RPC_HOST", "This gateway is not addressed that way."))
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY or "transfer-encoding" in request.headers:
+            return _problem(ProtocolError("RPC_SIZE", "The request is too large, or doesn't say how large."))
+        return await call_next(request)
+
+    @app.post("/")
+    async def answer(request: Request) -> Response:
+        return Response(await gateway.answer(await request.body()), media_type="application/json")
+
+    @app.get("/health")
+    async def health() -> Response:
+        found = gateway.health()
+        return JSONResponse(found, status_code=200 if found["status"] == "ok" else 503)
+
+    @app.get("/log")
+    async def log(start: int, count: int = MAX_RECORDS) -> Response:
+        if start < 0 or not 1 <= count <= MAX_RECORDS:
+            return _problem(ProtocolError("LOG_RANGE", f"Ask for 1 to {MAX_RECORDS} records."))
+        try:
+            bodies = await asyncio.to_thread(gateway.chain.log.read, start, count)
+        except Unavailable as error:
+            return _problem(error)
+        return Response(frames(bodies), media_type="application/octet-stream")
+
+    return app
+
+
+def frames(bodies: list[bytes]) -> bytes:
+    """Join records, each behind its length in four big-endian bytes."""
+    return b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+
+
+def _problem(error: ConcordatError) -> Response:
+    return JSONResponse(error.problem(), status_code=error.http_status, media_type="application/problem+json")
