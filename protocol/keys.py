@@ -30,7 +30,7 @@ MINIMUM_PASSWORD = 8
 """Bytes; a bound against slips, not a measure of strength."""
 
 _P = 2**255 - 19
-_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER = frozenset({0, 1, _P - 1, _P, _P + 1, _Y8, _P - _Y8})
 """y coordinates, and their unreduced spellings, of the points of order 1, 2, 4 and 8."""
 

@@ -15,6 +15,7 @@ protected: without noise, totals of two nearly equal cohorts differ by the rows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,15 +215,16 @@ def merge_small_cells(counted: ScoreHistogram, minimum: int = 50) -> ScoreHistog
     )
 
 
-def _shares(counted: ScoreHistogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    goods, bads = int(counted.good.sum()), int(counted.bad.sum())
-    if goods == 0 or bads == 0:
+def _both_classes(counted: ScoreHistogram) -> tuple[list[int], list[int]]:
+    """Return good and bad rows per cell as Python integers, whose products never overflow."""
+    good, bad = counted.good.tolist(), counted.bad.tolist()
+    if sum(good) == 0 or sum(bad) == 0:
         raise DataError(
             "SCORE_ONE_CLASS",
             "Separation can't be measured: the rows have one kind of outcome only.",
             "Evaluate on rows with and without default.",
         )
-    return counted.good / goods, counted.bad / bads
+    return good, bad
 
 
 def auc(counted: ScoreHistogram) -> float:
@@ -231,9 +233,10 @@ def auc(counted: ScoreHistogram) -> float:
     Raises:
         DataError: ``SCORE_ONE_CLASS``.
     """
-    good, bad = _shares(counted)
-    below = np.concatenate([[0.0], np.cumsum(good)[:-1]])
-    return float(np.sum(bad * (below + good / 2)))
+    good, bad = _both_classes(counted)
+    below = accumulate(good, initial=0)
+    twice = sum(b * (2 * lower + g) for g, b, lower in zip(good, bad, below, strict=False))
+    return twice / (2 * sum(good) * sum(bad))
 
 
 def ks(counted: ScoreHistogram) -> float:
@@ -242,8 +245,10 @@ def ks(counted: ScoreHistogram) -> float:
     Raises:
         DataError: ``SCORE_ONE_CLASS``.
     """
-    good, bad = _shares(counted)
-    return float(np.max(np.abs(np.cumsum(good) - np.cumsum(bad))))
+    good, bad = _both_classes(counted)
+    goods, bads = sum(good), sum(bad)
+    pairs = zip(accumulate(good), accumulate(bad), strict=True)
+    return max(abs(b * goods - g * bads) for g, b in pairs) / (goods * bads)
 
 
 def brier(counted: ScoreHistogram) -> float:
@@ -263,11 +268,11 @@ def roc_points(counted: ScoreHistogram) -> NDArray[np.float64]:
     Raises:
         DataError: ``SCORE_ONE_CLASS``.
     """
-    good, bad = _shares(counted)
+    good, bad = _both_classes(counted)
     curve = np.zeros((len(good) + 1, 2))
-    curve[1:, 0] = np.cumsum(good[::-1])
-    curve[1:, 1] = np.cumsum(bad[::-1])
-    return np.minimum(curve, 1.0)
+    curve[1:, 0] = np.cumsum(good[::-1]) / sum(good)
+    curve[1:, 1] = np.cumsum(bad[::-1]) / sum(bad)
+    return curve
 
 
 def stability_index(expected: NDArray[np.integer], actual: NDArray[np.integer]) -> float:
