@@ -25,12 +25,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from node import cells
+from node.findings import SHOWN, WHAT, Problem, of_whole_table, refusal
 from node.tables import Block, Source, open_table
 from protocol.contract import Dataset, Field, nearest
 from protocol.errors import ConfigurationError, DataError
-
-SHOWN = 20
-_LABEL_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,6 @@ class Mapping:
     label: str | None = None
     columns: dict[str, str] = setting(default_factory=dict)
     as_of: datetime.date | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One kind of mistake in one field: `count` records, the first of them at `positions`."""
-
-    code: str
-    field: str
-    what: str
-    count: int
-    positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,29 +158,33 @@ def check(
     ids = pd.Series(pa.chunked_array([part.ids for part in parts], pa.string()).to_pandas(), dtype="str")
     findings = _merge(parts, dataset)
     valid = np.ones(len(positions), dtype=bool)
-    for (code, name), mask in findings.items():
-        if name == "id" and code in ("DATA_INVALID_ID", "DATA_MISSING_VALUE"):
+    for (_, name), mask in findings.items():
+        if name == _ID:
             valid &= ~mask
     duplicate = np.zeros(len(positions), dtype=bool)
     duplicate[valid] = ids[valid].duplicated(keep=False).to_numpy()
     if duplicate.any():
-        findings[("DATA_DUPLICATE_ID", "id")] = duplicate
+        findings[("DATA_DUPLICATE_ID", _ID)] = duplicate
     bad = np.zeros(len(positions), dtype=bool)
     for mask in findings.values():
         bad |= mask
     problems = [
         Problem(
-            code, name, _WHAT[code], int(mask.sum()), tuple(positions[np.flatnonzero(mask)[:SHOWN]].tolist())
+            code=code,
+            field=_shown(name),
+            what=WHAT[code],
+            count=int(mask.sum()),
+            positions=tuple(positions[np.flatnonzero(mask)[:SHOWN]].tolist()),
         )
         for (code, name), mask in findings.items()
     ]
     if broken:
-        problems.append(Problem("DATA_BROKEN_ROW", "", _WHAT["DATA_BROKEN_ROW"], len(broken)))
+        problems.append(Problem("DATA_BROKEN_ROW", "", WHAT["DATA_BROKEN_ROW"], len(broken)))
     keep = np.flatnonzero(~bad)
     label = np.concatenate([part.label for part in parts])[keep].astype(np.int8) if dataset.label else None
-    whole = _whole_table(len(keep), label, dataset) if rejects == "set-aside" or not problems else []
+    whole = of_whole_table(len(keep), label, dataset) if rejects == "set-aside" or not problems else []
     if whole or (problems and rejects == "refuse"):
-        raise _refusal(
+        raise refusal(
             source, dataset, problems, whole, len(positions) + len(broken), int(bad.sum()) + len(broken)
         )
     frame, label = _assemble(parts, keep, ids, label, dataset)
@@ -223,6 +214,7 @@ def write_rejects(table: Table, path: Path) -> None:
     if table.rejects is None:
         raise ConfigurationError("REJECTS_NOT_KEPT", "this table was read without setting rejects aside")
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(handle, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
         table.rejects.to_csv(stream, index=False, lineterminator="\n")
 
@@ -236,30 +228,6 @@ class _Part:
     values: dict[str, NDArray[Any]]
     label: NDArray[np.float64]
     findings: dict[tuple[str, str], NDArray[np.bool_]]
-
-
-_WHAT = {
-    "DATA_BROKEN_ROW": "too few or too many cells",
-    "DATA_MISSING_VALUE": "empty, and the contract wants a value",
-    "DATA_WRONG_TYPE": "not of the declared type",
-    "DATA_OUT_OF_RANGE": "outside the declared range",
-    "DATA_UNDECLARED_LEVEL": "a level that the contract doesn't declare",
-    "DATA_INVALID_ID": "not a valid id",
-    "DATA_DUPLICATE_ID": "an id that occurs more than once",
-    "DATA_LABEL": "neither 0 nor 1",
-}
-_HINTS = {
-    "DATA_BROKEN_ROW": "Quote cells that hold a delimiter.",
-    "DATA_MISSING_VALUE": "Fill the cells at the source, or leave the rows out.",
-    "DATA_WRONG_TYPE": "Write plain numbers, without thousands separators or units, and days as 2026-01-31.",
-    "DATA_OUT_OF_RANGE": "Look at the unit in the contract.",
-    "DATA_UNDECLARED_LEVEL": "Map the source's codes to the contract's levels.",
-    "DATA_INVALID_ID": "A Unified Social Credit Code has 18 characters, the last one a check.",
-    "DATA_DUPLICATE_ID": "Keep one row per enterprise.",
-    "DATA_LABEL": "Write 1 for a default and 0 otherwise.",
-    "DATA_TOO_FEW_ROWS": "Bring more enterprises, or ask the consortium to amend the contract.",
-    "DATA_ONE_CLASS": "Look whether the table was filtered by outcome.",
-}
 
 
 def _check_age(source: Source, dataset: Dataset, mapping: Mapping, today: datetime.date | None) -> None:
@@ -302,7 +270,7 @@ def _locate(source: Source, dataset: Dataset, mapping: Mapping) -> dict[str, str
     columns = source.columns
     lines, hints = [], []
     for name, column in where.items():
-        shown = {_ID: "id", _LABEL: dataset.label}.get(name, name)
+        shown = dataset.label if name == _LABEL else _shown(name)
         if columns.count(column) != 1:
             what = "is missing" if column not in columns else "stands there more than once"
             lines.append(f"  field {shown}: the column {column!r} {what}")
@@ -319,7 +287,12 @@ def _locate(source: Source, dataset: Dataset, mapping: Mapping) -> dict[str, str
     return where
 
 
+# Keys that no field of a contract can have.
 _ID, _LABEL = "\0id", "\0label"
+
+
+def _shown(name: str) -> str:
+    return "id" if name == _ID else name
 
 
 def _text_schema(source: Source) -> pa.Schema:
@@ -329,7 +302,7 @@ def _text_schema(source: Source) -> pa.Schema:
 def _part(block: Block, dataset: Dataset, where: dict[str, str]) -> _Part:
     column = block.cells.column
     ids = cells.enterprise(column(where[_ID]), dataset.id_type)
-    findings = {("DATA_MISSING_VALUE", "id"): ids.missing, ("DATA_INVALID_ID", "id"): ids.wrong}
+    findings = {("DATA_MISSING_VALUE", _ID): ids.missing, ("DATA_INVALID_ID", _ID): ids.wrong}
     values: dict[str, NDArray[Any]] = {}
     for field in dataset.fields:
         read_as = _column(column(where[field.name]), field)
@@ -366,7 +339,7 @@ def _column(array: pa.Array, field: Field) -> cells.Column:
 
 def _merge(parts: list[_Part], dataset: Dataset) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """Return the mistakes of all blocks as masks over all records, in the contract's order of fields."""
-    order = ["id", dataset.label, *dataset.names]
+    order = [_ID, dataset.label, *dataset.names]
     keys = {key for part in parts for key in part.findings}
     return {
         key: np.concatenate(
@@ -374,61 +347,6 @@ def _merge(parts: list[_Part], dataset: Dataset) -> dict[tuple[str, str], NDArra
         )
         for key in sorted(keys, key=lambda key: (order.index(key[1]), key[0]))
     }
-
-
-def _whole_table(rows: int, label: NDArray[np.int8] | None, dataset: Dataset) -> list[Problem]:
-    found = []
-    if rows < dataset.min_rows:
-        found.append(
-            Problem(
-                "DATA_TOO_FEW_ROWS",
-                "",
-                f"{rows:,} clean rows, and the contract wants {dataset.min_rows:,}",
-                rows,
-            )
-        )
-    if label is not None and dataset.label and rows and len(np.unique(label)) < _LABEL_CLASSES:
-        found.append(Problem("DATA_ONE_CLASS", dataset.label, "all rows have the same outcome", rows))
-    return found
-
-
-def _refusal(
-    source: Source,
-    dataset: Dataset,
-    problems: list[Problem],
-    whole: list[Problem],
-    read_rows: int,
-    bad_rows: int,
-) -> DataError:
-    """Return one screen: each kind of mistake once, with its count and the first lines or rows."""
-    lines = []
-    for problem in problems[:SHOWN]:
-        if problem.code == "DATA_BROKEN_ROW":
-            numbers = source.broken_lines(SHOWN)
-        else:
-            numbers = source.numbers(problem.positions)
-        named = ", ".join(f"{n:,}" for n in numbers) + (", …" if problem.count > len(numbers) else "")
-        place = f"field {problem.field}: " if problem.field else ""
-        unit = source.unit + ("s" if len(numbers) > 1 else "")
-        lines.append(f"  {place}{problem.what} ({problem.code}), {_rows(problem.count)}: {unit} {named}")
-    if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN} more kinds of mistakes")
-    lines += [
-        f"  {f'field {problem.field}: ' if problem.field else ''}{problem.what} ({problem.code})"
-        for problem in whole
-    ]
-    codes = list(dict.fromkeys(problem.code for problem in [*problems, *whole]))
-    summary = f'{source.name} breaks the data contract\'s "{dataset.name}" ({read_rows:,} rows read'
-    summary += f", {bad_rows:,} bad):" if bad_rows else "):"
-    return DataError(
-        codes[0] if len(codes) == 1 else "DATA_REFUSED",
-        summary + "\n" + "\n".join(lines),
-        "\n  ".join(_HINTS[code] for code in codes),
-    )
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row" + ("" if count == 1 else "s")
 
 
 def _assemble(
@@ -467,7 +385,8 @@ def _digest(frame: pd.DataFrame, label: NDArray[np.int8] | None) -> str:
         column = frame[name]
         put(str(name).encode())
         if isinstance(column.dtype, pd.CategoricalDtype):
-            put("\n".join(column.cat.categories).encode())
+            for level in column.cat.categories:
+                put(str(level).encode())
             put(column.cat.codes.to_numpy().astype("<i2").tobytes())
         elif column.dtype.kind == "M":
             put(column.to_numpy().astype("datetime64[s]").astype("<i8").tobytes())
@@ -488,8 +407,9 @@ def _set_aside(
 ) -> pd.DataFrame:
     """Return one line per rejected record: its number, its problems, its mapped cells as read."""
     chosen = np.flatnonzero(bad)
+    told = [(code, _shown(name), mask) for (code, name), mask in findings.items()]
     reasons = [
-        "; ".join(f"{name}: {_WHAT[code]} ({code})" for (code, name), mask in findings.items() if mask[row])
+        "; ".join(f"{name}: {WHAT[code]} ({code})" for code, name, mask in told if mask[row])
         for row in chosen
     ]
     numbers = source.numbers(positions[chosen].tolist())
@@ -498,9 +418,7 @@ def _set_aside(
     aside = pd.DataFrame({source.unit: numbers, "problems": reasons} | original)
     if broken:
         lines = source.broken_lines(broken)
-        extra = pd.DataFrame(
-            {source.unit: lines, "problems": f"{_WHAT['DATA_BROKEN_ROW']} (DATA_BROKEN_ROW)"}
-        )
+        extra = pd.DataFrame({source.unit: lines, "problems": f"{WHAT['DATA_BROKEN_ROW']} (DATA_BROKEN_ROW)"})
         aside = (
             pd.concat([aside, extra], ignore_index=True)
             if len(aside)

@@ -187,6 +187,8 @@ class Source:
             ) as reader:
                 yield from reader
         except pa.ArrowException:
+            if next(self._records(), None) is None:  # nothing but a header
+                return
             raise _unparsable(self.name) from None
 
     def _parquet(self, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -228,17 +230,19 @@ def open_table(path: Path, likely: Collection[str] = ()) -> Source:
     for magic, what in _ALIEN.items():
         if head.startswith(magic):
             raise _binary(path.name, what)
-    encoding = _encoding(path)
+    encoding, quotes = _encoding(path)
     delimiter, header, skip = _header(path, encoding, likely)
+    if quotes % 2:
+        _check_quotes(path, encoding, delimiter)
     return Source(path, path.name, "csv", encoding, delimiter, header, skip)
 
 
-def _encoding(path: Path) -> str:
-    """Return the first of ENCODINGS in which the whole file is valid."""
+def _encoding(path: Path) -> tuple[str, int]:
+    """Return the first of ENCODINGS in which the whole file is valid, and the number of quotation marks."""
     failed_line = 0
     for encoding in ENCODINGS:
         decoder = codecs.getincrementaldecoder(encoding)("strict")
-        lines, marked = 1, False
+        lines, quotes, marked = 1, 0, False
         with path.open("rb") as stream:
             try:
                 while chunk := stream.read(1 << 20):
@@ -248,16 +252,33 @@ def _encoding(path: Path) -> str:
                         raise _binary(path.name, "binary data")
                     decoder.decode(chunk)
                     lines += chunk.count(b"\n")
+                    quotes += chunk.count(b'"')
                 decoder.decode(b"", final=True)
             except UnicodeDecodeError as error:
                 failed_line = lines + chunk[: max(error.start, 0)].count(b"\n")
                 continue
-        return "utf-8-sig" if marked and encoding == "utf-8" else encoding
+        return ("utf-8-sig" if marked and encoding == "utf-8" else encoding), quotes
     raise DataError(
         "DATA_ENCODING",
         f"{path.name}: neither UTF-8 nor GB 18030 text (it fails near line {failed_line})",
         "Save the file as UTF-8 (in Excel: CSV UTF-8).",
     )
+
+
+def _check_quotes(path: Path, encoding: str, delimiter: str) -> None:
+    """Refuse a CSV whose last quotation mark never closes: it would swallow rows without a trace."""
+    with path.open(encoding=encoding, newline="") as stream:
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        line = 1
+        try:
+            for _ in reader:
+                line = reader.line_num + 1
+        except csv.Error:
+            raise DataError(
+                "DATA_FILE_UNREADABLE",
+                f"{path.name}: a quotation mark in the record at line {line} has no partner",
+                "Close it, or double it where it belongs to the text.",
+            ) from None
 
 
 def _header(path: Path, encoding: str, likely: Collection[str]) -> tuple[str, tuple[str, ...], int]:

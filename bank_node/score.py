@@ -1,0 +1,306 @@
+"""Stage H at one bank: the shared bank score, from the masked sums that fix its encoding to the model on disk.
+
+Specification: training protocol, B9 and "A job". Steps of an attempt, all of them openings over the signed roster:
+
+1. ``group``: the first bank of the roster draws the group key and seals it to each other bank.
+2. ``knots``, ``centring``: two masked sums fix the encoding; the second carries training rows and defaults.
+3. rounds: each bank trains from the last total and returns its masked update; the server adds what it can't read.
+4. ``edges``, ``histogram``: hold-out scores sorted into cells, from which everybody reads the same figures.
+
+Invariants:
+    - What is opened once in a job is not masked again for another roster: its total is reused. Training starts
+      afresh in every attempt (other initialisations, labels and masks), so that two totals never differ by one bank.
+    - The same masked bytes are sent again after a crash; they are kept before they are released.
+    - A stated seed reproduces the model to the last bit; without one, seeds are secret and die with the job.
+
+What a bank learns: the totals, hence from N − 1 colluding banks the last one's. The server learns lengths and times.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bank_node import encoding as enc
+from bank_node.data import BankData
+from node.role import Channel, Job
+from protocol import labels, masking, metrics, opening, ring, sealing
+from protocol.canonical import digest, encode, lp
+from protocol.errors import ProtocolError
+from protocol.labels import Label
+from protocol.mailbox import COORDINATOR
+
+CELLS = 64
+SMALLEST_CELL = 50
+ROSTER, GROUP, KNOTS, CENTRING, EDGES, HISTOGRAM = (
+    "roster",
+    "group",
+    "knots",
+    "centring",
+    "edges",
+    "histogram",
+)
+MASKED, SEALED, SIGNED = "masked sum", "sealed key", "signature"
+STANDING = (KNOTS, CENTRING, EDGES)
+"""Openings that stand for the whole job: opened once, they are not masked again for another roster."""
+
+
+class BankScore:
+    """One bank's part in one attempt of a job."""
+
+    def __init__(self, job: Job, channel: Channel, data: BankData) -> None:
+        self._job, self._channel, self._data = job, channel, data
+        self._pairs = {
+            bank: job.mask_key.agree(
+                job.party, bank, bytes.fromhex(job.manifest.enlistment(bank).mask_key), job.id
+            )
+            for bank in job.manifest.proposal.banks
+            if bank != job.party
+        }
+
+    # -- the session ----------------------------------------------------------------------------------------
+
+    def session(self) -> dict[str, Any]:
+        """Run steps 1 and 2; returns the digest of the encoding."""
+        self._sign_roster()
+        self._group_key()
+        encoding = self.encoding()
+        self._channel.note("session", inputs=encoding.width, rows=int(self._data.rows))
+        return {"encoding": digest("encoding", encoding.to_dict()), "inputs": encoding.width}
+
+    def _sign_roster(self) -> None:
+        """Sign the attempt's roster and check that every bank of it has signed the same."""
+        job, channel = self._job, self._channel
+        signed = channel.once(
+            f"roster.{job.attempt}", lambda: encode(channel.sign("roster", job.roster.body))
+        )
+        channel.send(COORDINATOR, ROSTER, signed, SIGNED)
+        collected = json.loads(channel.receive(COORDINATOR, ROSTER))
+        for bank in job.roster.banks:
+            body = channel.verify("roster", collected[bank], bank)
+            if opening.Roster.from_body(body) != job.roster:
+                raise ProtocolError("ROSTER_DIFFERS", f"{bank} has signed another roster than this bank.")
+
+    def _group_key(self) -> None:
+        """Draw or receive the key that only the banks of the attempt know."""
+        job, channel = self._job, self._channel
+        first, name = job.roster.banks[0], f"group.{job.attempt}"
+        info = lp("concordat/v1", GROUP, job.id, job.attempt)
+        if job.party == first:
+            key = channel.once(name, lambda: secrets.token_bytes(32))
+            for bank in job.roster.banks[1:]:
+                public = bytes.fromhex(job.manifest.enlistment(bank).sealing_key)
+                sealed = sealing.seal(public, key, info=info, aad=lp(first, bank))
+                channel.send(bank, GROUP, sealed, SEALED)
+            return
+
+        def take() -> bytes:
+            sealed = channel.receive(first, GROUP)
+            return job.sealing_key.open(sealed, info=info, aad=lp(first, job.party))
+
+        key = channel.once(name, take)
+        if len(key) != 32:
+            raise ProtocolError("GROUP_KEY", f"{first} sent a group key of a wrong length.")
+
+    def encoding(self) -> enc.Encoding:
+        """Return the encoding that the banks agreed on, opening it first where needed."""
+        columns, frame = self._data.columns, self._data.training().frame
+        bins = self._data.recipe.bins
+        knot_total = self._open_sum(KNOTS, lambda: enc.knot_statistics(columns, frame, bins), enc.KNOT_BOUND)
+        knots = enc.knots_from(knot_total, columns, bins)
+
+        def centring() -> NDArray[np.float64]:
+            y = self._data.training().label
+            return np.concatenate([[len(y), y.sum()], enc.centring_statistics(knots, frame)])
+
+        total = self._open_sum(CENTRING, centring, enc.CENTRING_BOUND)
+        self._rows, self._defaults = float(total[0]), float(total[1])
+        return enc.encoding_from(knots, total[2:])
+
+    def prior_log_odds(self) -> float:
+        """Return the log-odds of the banks' base rate; known once the encoding is."""
+        rate = (self._defaults + 0.5) / (self._rows + 1.0)
+        return math.log(rate / (1.0 - rate))
+
+    # -- openings -------------------------------------------------------------------------------------------
+
+    def _open_sum(self, name: str, make: Any, bound: enc.Bound) -> NDArray[np.float64]:
+        ring.check_headroom(len(self._job.roster.banks), bound.limit, bound.fraction_bits)
+        total = self._open(name, lambda: ring.encode(make(), bound.fraction_bits, bound.limit))
+        return ring.decode(total, bound.fraction_bits)
+
+    def _open(self, name: str, make: Any) -> NDArray[np.uint64]:
+        """Open a sum over the roster through the server, or reuse the total that an earlier attempt opened."""
+        job, channel = self._job, self._channel
+        attempt = job.opened.get(name, job.attempt) if name in STANDING else job.attempt
+        if attempt == job.attempt:
+            masked = channel.once(f"{name}.{attempt}", lambda: self._masked(name, make()))
+            channel.send(COORDINATOR, name, masked, MASKED)
+        total = channel.once(f"{name}.{attempt}.total", lambda: channel.receive(COORDINATOR, name))
+        return self._unmasked(name, total, attempt, 0)
+
+    def _masked(self, name: str, vector: NDArray[np.uint64], round_: int = 0) -> bytes:
+        job = self._job
+        masked = masking.mask(
+            opening.with_count(vector),
+            own=job.party,
+            banks=job.roster.banks,
+            pair_keys=self._pairs,
+            group_key=self._group(job.attempt),
+            label=Label(f"h/{name}", job.id, job.attempt, round_),
+        )
+        return ring.to_bytes(masked)
+
+    def _unmasked(self, name: str, total: bytes, attempt: int, round_: int) -> NDArray[np.uint64]:
+        job = self._job
+        elements = ring.from_bytes(total, len(total) // 8)
+        opened = masking.unmask_group(
+            elements, group_key=self._group(attempt), label=Label(f"h/{name}", job.id, attempt, round_)
+        )
+        banks = job.roster if attempt == job.attempt else self._roster_of(attempt)
+        return opening.checked(opened, banks)
+
+    def _group(self, attempt: int) -> bytes:
+        key = self._channel.recall(f"group.{attempt}")
+        if key is None:
+            raise ProtocolError("GROUP_KEY", f"this bank took no part in attempt {attempt}")
+        return key
+
+    def _roster_of(self, attempt: int) -> opening.Roster:
+        signed = self._channel.recall(f"roster.{attempt}")
+        if signed is None:
+            raise ProtocolError("ROSTER_UNKNOWN", f"this bank took no part in attempt {attempt}")
+        return opening.Roster.from_body(json.loads(signed)["body"])
+
+    # -- rounds ---------------------------------------------------------------------------------------------
+
+    def train(self, round_: int, total: bytes) -> bytes:
+        """Train one round; returns the masked update.
+
+        Args:
+            round_: from 1.
+            total: the masked total of the round before, empty in the first.
+        """
+        from bank_node import training
+
+        # Steps of their own, so that they aren't repeated inside the one below.
+        encoding, seeds = self.encoding(), self._seeds()
+
+        def make() -> bytes:
+            trainer = self._data.trainer(encoding, self.prior_log_odds(), seeds)
+            start = trainer.initial() if round_ == 1 else self._weights(round_ - 1, total)
+            weights = trainer.local_pass(start, round_)
+            vector = training.update_vector(weights, trainer.rows)
+            bits, limit = training.FRACTION_BITS, training.UPDATE_LIMIT
+            ring.check_headroom(len(self._job.roster.banks), limit, bits)
+            return self._masked("update", ring.encode(vector, bits, limit), round_)
+
+        update = self._channel.once(f"update.{self._job.attempt}.{round_}", make)
+        self._channel.note(f"round {round_}", rows=int(self._data.rows), bytes=len(update))
+        return update
+
+    def _weights(self, round_: int, total: bytes) -> NDArray[np.float32]:
+        from bank_node import training
+
+        vector = ring.decode(
+            self._unmasked("update", total, self._job.attempt, round_), training.FRACTION_BITS
+        )
+        return training.weights_from(vector, self._data.networks)
+
+    def _seeds(self) -> Any:
+        from bank_node.training import Seeds
+
+        job = self._job
+        seed = job.proposal.seed
+        if seed is None:
+            common = labels.derive(self._group(job.attempt), Label("h/common", job.id, job.attempt))
+            own = self._channel.once(f"seed.{job.attempt}", lambda: secrets.token_bytes(32))
+            return Seeds(common=common, own=own)
+        stated = sha256(lp("concordat/v1", "stated seed", seed)).digest()
+        return Seeds(
+            common=labels.derive(stated, Label("h/common", "stated", job.attempt)),
+            own=labels.derive(stated, Label("h/own", "stated", job.attempt, bank=job.party)),
+        )
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def finish(self, total: bytes) -> dict[str, Any]:
+        """Evaluate on the hold-outs and keep the model; returns the signed statement about it."""
+        job, data = self._job, self._data
+        rounds = data.recipe.rounds
+        encoding = self.encoding()
+        weights = self._weights(rounds, total)
+        counted = self._evaluate(encoding, weights)
+        figures = figures_of(counted)
+        figures["training_rows"] = int(self._rows)
+        figures["base_rate"] = self._defaults / self._rows
+        figures["privacy"] = data.privacy()
+        model = data.keep(job, encoding, weights, figures)
+        body = {"job": job.id, "model": model, "figures": digest("figures", figures)}
+        return {"statement": self._channel.sign("model", body), "figures": figures}
+
+    def _evaluate(self, encoding: enc.Encoding, weights: NDArray[np.float32]) -> metrics.ScoreHistogram:
+        holdout = self._data.holdout()
+        pd = self._data.predict(encoding, weights, holdout.frame)
+        edges = self._edges(pd)
+
+        def cells() -> NDArray[np.uint64]:
+            return self._data.noised(metrics.to_vector(metrics.histogram(edges, pd, holdout.label)))
+
+        total = self._open(HISTOGRAM, cells)
+        return metrics.from_vector(edges, total, noised=self._data.private)
+
+    def _edges(self, pd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the cells' edges: the banks' average quantiles, or a fixed grid under a private release."""
+        if self._data.private:
+            # A quantile is a function of the rows and would have to be charged; a grid in log-odds is not.
+            grid = np.linspace(-6.0, 4.0, CELLS - 1)
+            inner = 1.0 / (1.0 + np.exp(-grid))
+        else:
+            quantiles = (
+                np.quantile(pd, np.linspace(0, 1, CELLS + 1)[1:-1]) if len(pd) else np.zeros(CELLS - 1)
+            )
+            sums = np.concatenate([[len(pd)], len(pd) * quantiles])
+            total = self._open_sum(EDGES, lambda: sums, enc.CENTRING_BOUND)
+            inner = total[1:] / max(total[0], 1.0)
+        steps = np.maximum.accumulate(np.clip(inner, 1e-9, 1 - 1e-9) + np.arange(CELLS - 1) * 1e-12)
+        return np.concatenate([[0.0], steps, [1.0]])
+
+
+def figures_of(counted: metrics.ScoreHistogram) -> dict[str, Any]:
+    """Return the figures of a hold-out histogram as JSON values; cells with fewer than 50 rows are merged."""
+    shown = metrics.merge_small_cells(counted, SMALLEST_CELL)
+    fit = metrics.calibration(shown)
+    return {
+        "auc": metrics.auc(counted),
+        "ks": metrics.ks(counted),
+        "brier": metrics.brier(counted),
+        "holdout_rows": counted.total,
+        "holdout_defaults": int(counted.bad.sum()),
+        "roc": metrics.roc_points(shown).tolist(),
+        "calibration": {
+            "slope": fit.slope,
+            "intercept": fit.intercept,
+            "cells": [
+                {
+                    "lower": cell.lower,
+                    "upper": cell.upper,
+                    "rows": cell.rows,
+                    "mean_pd": cell.mean_pd,
+                    "observed": cell.observed,
+                }
+                for cell in fit.cells
+            ],
+        },
+        "histogram": {
+            "edges": shown.edges.tolist(),
+            "good": shown.good.tolist(),
+            "bad": shown.bad.tolist(),
+        },
+    }

@@ -1,0 +1,172 @@
+"""Keeping processes alive with supervisord: its configuration is rendered from what the parties describe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from node.processes import Process
+from protocol.errors import ConfigurationError, Unavailable
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """A supervisord and the directory in which it keeps its files."""
+
+    directory: Path
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "supervisor.sock"
+
+    def render(self, groups: Mapping[str, Sequence[Process]]) -> Path:
+        """Write the configuration; one group per party."""
+        logs = self.directory / "logs"
+        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lines = [
+            "[supervisord]",
+            f"logfile={self.directory / 'supervisord.log'}",
+            f"pidfile={self.directory / 'supervisord.pid'}",
+            f"directory={self.directory}",
+            "minfds=1024",
+            "umask=077",
+            "",
+            "[unix_http_server]",
+            f"file={self._socket}",
+            "chmod=0700",
+            "",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+            "",
+        ]
+        for party, processes in groups.items():
+            names = [f"{party}.{process.name}" for process in processes]
+            lines += [f"[group:{party}]", f"programs={','.join(names)}", ""]
+            for process in processes:
+                log = logs / f"{party}.{process.name}.log"
+                environment = ",".join(f'{k}="{_escaped(v)}"' for k, v in process.environment.items())
+                lines += [
+                    f"[program:{party}.{process.name}]",
+                    f"command={' '.join(_quoted(part) for part in process.command)}",
+                    f"priority={process.priority}",
+                    "autostart=true",
+                    # A SuperNode that comes back too early ends by itself (exit 305) and is simply started again.
+                    "autorestart=true",
+                    "startsecs=0",
+                    "startretries=100000",
+                    "stopasgroup=true",
+                    "killasgroup=true",
+                    "stopwaitsecs=8",
+                    "redirect_stderr=true",
+                    f"stdout_logfile={_escaped(str(log))}",
+                    "stdout_logfile_maxbytes=20MB",
+                    "stdout_logfile_backups=2",
+                    *([f"environment={environment}"] if environment else []),
+                    "",
+                ]
+        path = self.directory / "supervisord.conf"
+        path.write_text("\n".join(lines))
+        return path
+
+    def start(self, groups: Mapping[str, Sequence[Process]]) -> None:
+        """Start all processes in the background.
+
+        Raises:
+            ConfigurationError: something runs there already.
+        """
+        if self.alive():
+            raise ConfigurationError(
+                "ALREADY_UP", f"a consortium runs in {self.directory} already", "`concordat down` stops it."
+            )
+        path = self.render(groups)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(path)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while not self.alive():
+            if time.monotonic() > deadline:
+                raise Unavailable("SUPERVISOR_DOWN", f"supervisord did not start; see {self.directory}/supervisord.log")
+            time.sleep(0.05)
+
+    def run(self, groups: Mapping[str, Sequence[Process]]) -> int:
+        """Run all processes in the foreground until told to stop (a container's main process)."""
+        path = self.render(groups)
+        return subprocess.call(
+            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-c", str(path)]
+        )
+
+    def add(self, groups: Mapping[str, Sequence[Process]], known: Mapping[str, Sequence[Process]]) -> None:
+        """Start more groups beside the known ones."""
+        self.render({**known, **groups})
+        proxy = self._proxy()
+        proxy.supervisor.reloadConfig()
+        for name in groups:
+            proxy.supervisor.addProcessGroup(name)
+
+    def alive(self) -> bool:
+        """Return whether supervisord answers."""
+        if not self._socket.exists():
+            return False
+        try:
+            self._proxy().supervisor.getState()
+        except (OSError, xmlrpc.client.Error):
+            return False
+        return True
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Return what supervisord knows of its processes."""
+        found: list[dict[str, Any]] = self._proxy().supervisor.getAllProcessInfo()
+        return found
+
+    def kill(self, party: str, process: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a process (failure tests); supervisord starts it again."""
+        self._proxy().supervisor.signalProcess(f"{party}:{party}.{process}", str(int(number)))
+
+    def stop(self, party: str, process: str) -> None:
+        """Stop one process."""
+        self._proxy().supervisor.stopProcess(f"{party}:{party}.{process}")
+
+    def start_one(self, party: str, process: str) -> None:
+        """Start one process."""
+        self._proxy().supervisor.startProcess(f"{party}:{party}.{process}")
+
+    def shutdown(self) -> None:
+        """Stop everything and wait for it."""
+        if not self.alive():
+            return
+        pid = int((self.directory / "supervisord.pid").read_text())
+        self._proxy().supervisor.shutdown()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.1)
+        raise Unavailable("SUPERVISOR_STUCK", "the processes did not stop in time")
+
+    def _proxy(self) -> Any:
+        return xmlrpc.client.ServerProxy(
+            "http://localhost", transport=SupervisorTransport("", "", f"unix://{self._socket}")
+        )
+
+
+def _quoted(part: str) -> str:
+    return f'"{_escaped(part)}"' if " " in part else _escaped(part)
+
+
+def _escaped(text: str) -> str:
+    """Escape what supervisord's configuration would expand."""
+    return text.replace("%", "%%")

@@ -1,0 +1,53 @@
+"""The processes of the coordinator, described for whatever supervises them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from coordinator import founding
+from coordinator.config import CoordinatorConfig
+from coordinator.daemon import RELAY_CONFIG, RELAY_PID
+from coordinator.server_app import CONFIG_VARIABLE
+from node.processes import FLOWER_ENVIRONMENT, Process
+
+
+def processes(config: CoordinatorConfig) -> list[Process]:
+    """Return the coordinator's processes: the exchange's server, its daemon, Flower's SuperLink and SuperExec."""
+    binaries = Path(sys.executable).parent
+
+    def path(*parts: str) -> str:
+        return str(config.path(*parts).resolve())
+
+    host, _, port = config.listen.superlink.rpartition(":")
+    flower = {**FLOWER_ENVIRONMENT, "FLWR_HOME": path("flower"), CONFIG_VARIABLE: str(config.source)}
+    authority = path(founding.AUTHORITY_CERTIFICATE)
+    superlink = (
+        str(binaries / "flower-superlink"),
+        *("--ssl-ca-certfile", authority),
+        *("--ssl-certfile", path(founding.SERVER_CERTIFICATE)),
+        *("--ssl-keyfile", path(founding.SERVER_KEY)),
+        "--enable-supernode-auth",
+        *("--host", host, "--port", port),
+        *("--database", path("superlink.db")),
+        *("--isolation", "process"),
+        *("--superexec-auth-secret-file", path(founding.SUPEREXEC_SECRET)),
+        "--disable-runtime-dependency-installation",
+    )
+    superexec = (
+        str(binaries / "flower-superexec"),
+        *("--runtime-api-address", config.listen.superlink),
+        *("--root-certificates", authority),
+        *("--superexec-auth-secret-file", path(founding.SUPEREXEC_SECRET)),
+    )
+    relay = (str(binaries / "nats-server"), "--config", path(RELAY_CONFIG), "--pid", path(RELAY_PID))
+    return [
+        Process("exchange", relay, {}, 10),
+        Process("superlink", superlink, flower, 20),
+        Process(
+            "daemon", (sys.executable, "-m", "coordinator.daemon", str(config.source)), FLOWER_ENVIRONMENT, 30
+        ),
+        Process(
+            "superexec", superexec, {**flower, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}, 40
+        ),
+    ]

@@ -1,0 +1,45 @@
+"""The processes of a node, described for whatever supervises them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from node.config import NodeConfig
+
+FLOWER_ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process.
+
+    Attributes:
+        name: what operators call it.
+        command: program and arguments.
+        environment: variables beside the inherited ones.
+        priority: lower ones start first and stop last.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 100
+
+
+def processes(config: NodeConfig, source: Path) -> list[Process]:
+    """Return a node's three processes: the daemon, Flower's SuperNode, the executor of its ClientApps."""
+    file = str(source.resolve())
+    environment = {
+        **FLOWER_ENVIRONMENT,
+        "FLWR_HOME": str(config.path("flower").resolve()),
+        # One thread of arithmetic each: several nodes on one machine would otherwise fight for its cores.
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        Process("daemon", (sys.executable, "-m", "node.daemon", file), environment, 100),
+        Process("supernode", (sys.executable, "-m", "node.flower.supernode", file), environment, 110),
+        Process("executor", (sys.executable, "-m", "node.flower.executor", file), environment, 110),
+    ]
