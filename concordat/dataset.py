@@ -17,118 +17,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
-from pydantic import Field as Setting
+from pydantic import ValidationError
 
-from concordat.inference import FieldRule, Part, infer_fields, prepared, slug
+from concordat.inference import FieldRule, Part, infer_fields, prepared, quotient, slug
+from concordat.manifest import MANIFEST, Manifest, Party, Scalar, Split, Where, schema
 from node import cells
 from node.ingest import Mapping, Table, check
 from node.tables import Block, Source, open_table
 from protocol import contract as contracts
-from protocol.contract import DataContract, IdType, Role, Title
+from protocol.contract import DataContract
 from protocol.errors import ConfigurationError
 
-MANIFEST = "dataset.toml"
-PartyName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Scalar = str | int | float | bool
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Split(_Document):
-    """A share of a file's rows, for one table that several parties divide."""
-
-    part: int = Setting(ge=1, description="Which share, counting from 1.")
-    of: int = Setting(ge=2, description="How many shares there are.")
-    by: Literal["hash", "position"] = Setting(
-        default="hash",
-        description="hash: SHA-256 of the id, the same for any order of rows. position: rows in turn.",
-    )
-    salt: str = Setting(
-        default="", description="Text before the id in the hash; another salt gives another split."
-    )
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.part > self.of:
-            raise ValueError("part is above of")
-        return self
-
-
-class Where(_Document):
-    """The rows with certain values in one column, for parties of a different mix."""
-
-    column: str = Setting(description="Column of the file.")
-    values: tuple[Scalar, ...] = Setting(min_length=1, description="Its values that belong to this party.")
-
-
-class Party(_Document):
-    """One institution and its table."""
-
-    name: PartyName = Setting(description="Name of the party: lower-case letters, digits, hyphens.")
-    role: Role = Setting(description="bank, e-commerce or government.")
-    file: str = Setting(description="CSV or Parquet file, relative to the manifest.")
-    id: str = Setting(description="Column with the enterprise's id.")
-    label: str | None = Setting(default=None, description="Banks: column with the outcome.")
-    positive: tuple[Scalar, ...] = Setting(
-        default=(), description="Values of the label that are a default; else it is 0 / 1."
-    )
-    negative: tuple[Scalar, ...] = Setting(
-        default=(), description="Values that are no default. When given, any other value is refused."
-    )
-    columns: tuple[str, ...] | Literal["rest"] = Setting(
-        default="rest", description="This party's columns, or all that are neither id nor label nor dropped."
-    )
-    drop: tuple[str, ...] = Setting(
-        default=(), description='With columns = "rest": columns to leave out, such as leaks.'
-    )
-    rows: Split | Where | None = Setting(default=None, description="Which rows of the file; all by default.")
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if (self.role == "bank") != (self.label is not None):
-            raise ValueError("a bank names its label, and a partner has none")
-        if self.negative and not self.positive:
-            raise ValueError("negative is given without positive")
-        return self
-
-
-class Manifest(_Document):
-    """The file ``dataset.toml``."""
-
-    version: Literal[1] = Setting(description="Version of this format.")
-    name: Title = Setting(description="What people call these data.")
-    consortium: Title = Setting(default="demo", description="Name of the consortium in the contract.")
-    id_type: IdType = Setting(description="uscc or opaque; one for all parties, since they are joined by it.")
-    contract: str | None = Setting(
-        default=None, description="Data contract (JSON), relative to the manifest; else inferred."
-    )
-    min_rows: int = Setting(
-        default=100, ge=1, description="Inferred contract: fewer rows than this are refused."
-    )
-    parties: tuple[Party, ...] = Setting(min_length=1, description="Who takes part.")
-    fields: dict[Role, dict[str, FieldRule]] = Setting(
-        default_factory=dict,
-        description="What is known of columns, by role and column name; the rest is inferred.",
-    )
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        names = [party.name for party in self.parties]
-        if len(set(names)) != len(names):
-            raise ValueError("two parties have the same name")
-        if not any(party.role == "bank" for party in self.parties):
-            raise ValueError("there is no bank")
-        return self
+__all__ = ["MANIFEST", "DataDirectory", "Manifest", "Party", "load", "schema"]
 
 
 @dataclass(frozen=True)
@@ -285,14 +192,19 @@ class DataDirectory:
                     f"{self._place(party)}: the column {name!r} has two uses, or {party.file} has it twice",
                     "A column is id, label, or one feature. Rename one of two columns of the same name.",
                 )
-        for name in rules:
-            if name not in chosen:
-                raise ConfigurationError(
-                    "DATASET_UNKNOWN_COLUMN",
-                    f"{MANIFEST}, fields.{party.role}: {party.name} has no column {name!r}",
-                    contracts.nearest(name, chosen, "Its columns are"),
-                )
+        for key, rule in rules.items():
+            for name in [key] if rule.of is None or rule.over is None else [rule.of, rule.over]:
+                if name not in (chosen if rule.of is None else header):
+                    raise ConfigurationError(
+                        "DATASET_UNKNOWN_COLUMN",
+                        f"{MANIFEST}, fields.{party.role}.{key}: {party.name} has no column {name!r}",
+                        contracts.nearest(name, chosen, "Its columns are"),
+                    )
         return tuple(chosen)
+
+    def _name(self, party: Party, column: str) -> str:
+        rule = self.manifest.fields.get(party.role, {}).get(column)
+        return (rule.name if rule else None) or slug(column)
 
     def _mapping(self, party: Party, path: Path) -> Mapping:
         dataset = self.contract().dataset_for(party.role)
@@ -309,26 +221,27 @@ class DataDirectory:
         dataset = self.contract().dataset_for(party.role)
         mapping = self._mapping(party, source.path)
         rules = self.manifest.fields.get(party.role, {})
-        columns = {
-            (rule.name if (rule := rules.get(name)) else None) or slug(name): name
-            for name in self._columns(party)
-        }
-        readers: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
-            mapping.id: (party.id, lambda array: array)
-        }
+        columns = {self._name(party, name): name for name in self._columns(party)}
+        readers: dict[str, Callable[[pa.RecordBatch], pa.Array]] = {mapping.id: _as_is(party.id)}
+        inputs = {party.id, *columns.values()}
         if party.label and mapping.label:
-            readers[mapping.label] = (party.label, _label(party))
+            readers[mapping.label] = _through(party.label, _label(party))
+            inputs.add(party.label)
+        for key, rule in rules.items():
+            if rule.of is not None and rule.over is not None:
+                readers[rule.name or slug(key)] = _ratio(rule.of, rule.over)
+                inputs |= {rule.of, rule.over}
         for field in dataset.fields:
             if field.name in columns:
-                rule = rules.get(columns[field.name], FieldRule())
-                readers[field.name] = (columns[field.name], prepared(field, rule))
+                column = columns[field.name]
+                readers[field.name] = _through(column, prepared(field, rules.get(column, FieldRule())))
+        if isinstance(party.rows, Where):
+            inputs.add(party.rows.column)
         select = _selector(party, self.manifest.id_type)
-        inputs = {column for column, _ in readers.values()}
-        inputs |= {party.rows.column} if isinstance(party.rows, Where) else set()
 
         def transform(block: Block) -> Block:
             rows = pa.array(select(block))
-            arrays = [read(block.cells.column(column)) for column, read in readers.values()]
+            arrays = [read(block.cells) for read in readers.values()]
             batch = pa.RecordBatch.from_arrays(arrays, names=list(readers)).filter(rows)
             return Block(batch, block.positions[np.asarray(rows)])
 
@@ -362,9 +275,16 @@ def load(directory: Path, *, salt: str | None = None) -> DataDirectory:
     return DataDirectory(directory, manifest)
 
 
-def schema() -> dict[str, Any]:
-    """Return the manifest's JSON Schema (draft 2020-12), as published in ``docs/schemas``."""
-    return contracts.published(Manifest, "dataset")
+def _as_is(column: str) -> Callable[[pa.RecordBatch], pa.Array]:
+    return lambda batch: batch.column(column)
+
+
+def _through(column: str, read: Callable[[pa.Array], pa.Array]) -> Callable[[pa.RecordBatch], pa.Array]:
+    return lambda batch: read(batch.column(column))
+
+
+def _ratio(above: str, below: str) -> Callable[[pa.RecordBatch], pa.Array]:
+    return lambda batch: quotient(batch.column(above), batch.column(below))
 
 
 def _salted(party: Party, salt: str) -> Party:

@@ -53,6 +53,13 @@ class FieldRule(BaseModel):
     prefix: int | None = Setting(
         default=None, ge=1, description="Category: use only this many leading characters."
     )
+    of: str | None = Setting(
+        default=None,
+        description="Derived number: this column divided by `over`. The rule's key is a new name.",
+    )
+    over: str | None = Setting(
+        default=None, description="Derived number: the divisor's column; 0 gives no value."
+    )
     minimum: float | None = Setting(default=None, description="Smallest number allowed.")
     maximum: float | None = Setting(default=None, description="Largest number allowed.")
     missing: Literal["allowed", "refused"] = Setting(
@@ -75,6 +82,10 @@ class FieldRule(BaseModel):
         categorical = bool(self.levels) or self.most_frequent is not None or self.prefix is not None
         if categorical and self.type not in (None, "category"):
             raise ValueError("levels, most_frequent and prefix belong to a category")
+        if (self.of is None) != (self.over is None):
+            raise ValueError("a derived number needs both of and over")
+        if self.of is not None and (categorical or self.type not in (None, "number")):
+            raise ValueError("a derived field is a number")
         if self.levels and self.most_frequent is not None:
             raise ValueError("give levels or most_frequent, not both")
         if (self.minimum is not None or self.maximum is not None) and (
@@ -158,8 +169,12 @@ def infer_fields(
                     _look(seen[column], block.cells.column(column), rules.get(column, FieldRule()))
     fields: dict[str, Field] = {}
     notes = []
-    for column in columns:
-        field, note = _decide(role, column, seen[column], rules.get(column, FieldRule()))
+    derived = {key: rule for key, rule in rules.items() if rule.of is not None}
+    for column in (*columns, *derived):
+        if column in derived:
+            field, note = _derive(column, derived[column])
+        else:
+            field, note = _decide(role, column, seen[column], rules.get(column, FieldRule()))
         if field.name in fields:
             raise ConfigurationError(
                 "DATASET_NAME_TWICE",
@@ -198,20 +213,28 @@ def _levels_text(array: pa.Array, rule: FieldRule) -> pa.Array:
     return pc.if_else(blank, "", text)
 
 
+def quotient(above: pa.Array, below: pa.Array) -> pa.Array:
+    """Return above / below; empty where one is empty or the divisor is 0, infinite where one is no number."""
+    top, bottom = cells.number(above), cells.number(below)
+    usable = ~(top.missing | bottom.missing | top.wrong | bottom.wrong) & (bottom.values != 0)
+    values = np.full(len(top.values), np.nan)
+    values[usable] = top.values[usable] / bottom.values[usable]
+    values[top.wrong | bottom.wrong] = np.inf  # which the check refuses, with the line
+    return pa.array(values, from_pandas=True)
+
+
 def _days(array: pa.Array) -> pa.Array:
-    """Return dates as days since 1970-01-01; an array without any date is returned as it is."""
-    kind = array.type
-    if not (
-        pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_string(kind) or _large(kind)
-    ):
+    """Return dates as days since 1970-01-01; cells that are numbers already, or neither, stay as they are."""
+    temporal = pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
+    if not temporal and not (pa.types.is_string(array.type) or _large(array.type)):
         return array
-    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)) and not cells.number(array).wrong.any():
-        return array
-    column = cells.day(array)
-    if column.wrong.any():
-        return array
-    days = (column.values - EPOCH).astype(np.float64) / _SECONDS
-    return pa.array(np.where(column.missing, np.nan, days), from_pandas=True)
+    dates = cells.day(array)
+    days = (dates.values - EPOCH).astype(np.float64) / _SECONDS
+    if temporal:
+        return pa.array(np.where(dates.missing, np.nan, days), from_pandas=True)
+    found = ~dates.missing & ~dates.wrong & cells.number(array).wrong
+    text = [f"{day:.0f}" for day in days[found]]
+    return pc.replace_with_mask(pc.cast(array, pa.string()), pa.array(found), pa.array(text, pa.string()))
 
 
 def _large(kind: pa.DataType) -> bool:
@@ -261,7 +284,17 @@ def _decide(role: str, column: str, seen: _Seen, rule: FieldRule) -> tuple[Field
         levels = rule.levels or _levels(place, seen, rule)
     more = f", {len(levels)} levels" if levels else f", {unit}" if unit else ""
     empty = f", {1 - seen.filled / seen.rows:.1%} empty" if seen.filled < seen.rows else ""
-    field = Field(
+    field = _field(column, rule, kind, unit, levels)
+    return field, f"{field.name}: {kind} ({said}{more}{empty})"
+
+
+def _derive(key: str, rule: FieldRule) -> tuple[Field, str]:
+    field = _field(key, rule, "number", rule.unit or "ratio", ())
+    return field, f"{field.name}: number (derived: {rule.of} / {rule.over})"
+
+
+def _field(column: str, rule: FieldRule, kind: FieldType, unit: str, levels: tuple[str, ...]) -> Field:
+    return Field(
         name=rule.name or slug(column),
         type=kind,
         unit=unit,
@@ -275,7 +308,6 @@ def _decide(role: str, column: str, seen: _Seen, rule: FieldRule) -> tuple[Field
         description_en=rule.description_en or ("" if slug(column) == column else f"Column {column}"[:400]),
         description_zh=rule.description_zh,
     )
-    return field, f"{field.name}: {kind} ({said}{more}{empty})"
 
 
 def _levels(place: str, seen: _Seen, rule: FieldRule) -> tuple[str, ...]:

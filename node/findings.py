@@ -78,10 +78,8 @@ def refusal(
     """Return one screen: each kind of mistake once, with its count and the first lines or rows."""
     lines = []
     for problem in problems[:SHOWN]:
-        if problem.code == "DATA_BROKEN_ROW":
-            numbers = source.broken_lines(SHOWN)
-        else:
-            numbers = source.numbers(problem.positions)
+        broken = problem.code == "DATA_BROKEN_ROW"
+        numbers = source.broken_lines(SHOWN) if broken else source.numbers(problem.positions)
         named = ", ".join(f"{n:,}" for n in numbers) + (", …" if problem.count > len(numbers) else "")
         place = f"field {problem.field}: " if problem.field else ""
         unit = source.unit + ("s" if len(numbers) > 1 else "")

@@ -415,7 +415,8 @@ def _set_aside(
     numbers = source.numbers(positions[chosen].tolist())
     columns = list(dict.fromkeys(where.values()))
     original = _original(source, set(positions[chosen].tolist()), columns)
-    aside = pd.DataFrame({source.unit: numbers, "problems": reasons} | original)
+    own = {source.unit: numbers, "problems": reasons}
+    aside = pd.DataFrame(own | {column + "_" * (column in own): texts for column, texts in original.items()})
     if broken:
         lines = source.broken_lines(broken)
         extra = pd.DataFrame({source.unit: lines, "problems": f"{WHAT['DATA_BROKEN_ROW']} (DATA_BROKEN_ROW)"})

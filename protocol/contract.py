@@ -243,13 +243,14 @@ def explain(error: ValidationError, model: type[BaseModel], source: str, code: s
         code: stable code of the resulting error.
     """
     lines, hints = [], []
-    known = _keys(model)
+    document = model.model_json_schema()
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     for problem in problems[:20]:
         place = ".".join(str(part) for part in problem["loc"]) or "the document"
         what = problem["msg"].removeprefix("Value error, ").removesuffix(" permitted").lower()
         if problem["type"] == "extra_forbidden":
             what = "unknown key"
+            known = _keys(document, problem["loc"][:-1])
             hints.append(nearest(str(problem["loc"][-1]), known, "Keys are"))
         lines.append(f"  {place}: {what}")
     if len(problems) > 20:
@@ -259,7 +260,25 @@ def explain(error: ValidationError, model: type[BaseModel], source: str, code: s
     )
 
 
-def _keys(model: type[BaseModel]) -> set[str]:
-    document = model.model_json_schema()
-    nodes = [document, *document.get("$defs", {}).values()]
+def _keys(document: dict[str, Any], place: tuple[int | str, ...]) -> set[str]:
+    """Return the keys that a JSON Schema knows at a place of the document."""
+    nodes = _branches(document, document)
+    for step in place:
+        inner = []
+        for node in nodes:
+            if isinstance(step, str) and step in node.get("properties", {}):
+                inner.append(node["properties"][step])
+            inner += [
+                node[key] for key in ("items", "additionalProperties") if isinstance(node.get(key), dict)
+            ]
+        # A step that isn't a key of the document names a member of a union, which the branches hold anyway.
+        nodes = [branch for node in inner for branch in _branches(node, document)] or nodes
     return {key for node in nodes for key in node.get("properties", {})}
+
+
+def _branches(node: dict[str, Any], document: dict[str, Any]) -> list[dict[str, Any]]:
+    if "$ref" in node:
+        return _branches(document["$defs"][node["$ref"].rsplit("/", 1)[-1]], document)
+    if "anyOf" in node:
+        return [branch for option in node["anyOf"] for branch in _branches(option, document)]
+    return [node]

@@ -206,8 +206,8 @@ def _log_odds(
 ) -> NDArray[np.float64]:
     """Return the log-odds of default within a year: strengths, their joint weakness, and where they stand."""
     weak = np.maximum(-liquidity - 0.3, 0) * np.maximum(-sales - 0.2, 0)
-    risk = -3.30 - 0.92 * _INDUSTRY_SLOPE[industry] * liquidity - 0.48 * sales - 0.44 * compliance + 0.35 * weak
-    risk += 0.30 * np.maximum(-compliance - 1.2, 0) ** 2 + 0.9 * np.exp(-age / 2.0)
+    risk = -3.30 - 0.92 * _INDUSTRY_SLOPE[industry] * liquidity - 0.48 * sales - 0.44 * compliance
+    risk += 0.35 * weak + 0.30 * np.maximum(-compliance - 1.2, 0) ** 2 + 0.9 * np.exp(-age / 2.0)
     return np.asarray(risk + _INDUSTRY_RISK[industry] + _SIZE_RISK[size] + _REGION_RISK[region])
 
 
