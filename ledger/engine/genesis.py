@@ -36,6 +36,8 @@ from protocol.keys import PublicKey
 KIND = "ledger-genesis"
 ENGINES = ("edr", "anvil")
 MAX_CHAIN_ID = (1 << 53) - 1
+CLOCK_TOLERANCE = 30
+"""Seconds; a consortium whose clocks are better may agree on less."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Genesis:
         members: who verify; the operator may be one of them.
         deployments: raw creation transactions, executed in the first blocks.
         contracts: what must stand afterwards.
+        clock_tolerance: seconds by which a time may differ from a member's clock.
         digest: SHA-256 of the canonical body under the kind.
     """
 
@@ -94,6 +97,7 @@ class Genesis:
     members: tuple[Member, ...]
     deployments: tuple[bytes, ...]
     contracts: tuple[Contract, ...]
+    clock_tolerance: int
     digest: bytes
 
     @property
@@ -121,6 +125,7 @@ def draft(
     chain_id: int | None = None,
     deployments: Sequence[bytes] = (),
     contracts: Sequence[Contract] = (),
+    clock_tolerance: int = CLOCK_TOLERANCE,
 ) -> dict[str, Any]:
     """Return the body of a new ledger's genesis document, with fresh random ids.
 
@@ -131,6 +136,7 @@ def draft(
         "chain_id": new_chain_id() if chain_id is None else chain_id,
         "genesis_time": genesis_time,
         "hardfork": HARDFORKS[0],
+        "clock_tolerance": clock_tolerance,
         "engine": engine,
         "operator": operator.to_json(),
         "members": [each.to_json() for each in members],
@@ -229,6 +235,7 @@ def _parse(body: Any) -> Genesis:
                 Contract(str(each["name"]), bytes.fromhex(each["address"]), bytes.fromhex(each["code_hash"]))
                 for each in body["contracts"]
             ),
+            clock_tolerance=int(body["clock_tolerance"]),
             digest=bytes.fromhex(canonical.digest(KIND, body)),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -262,6 +269,7 @@ def _check_fields(genesis: Genesis) -> None:
         and chain.hardfork in HARDFORKS
         and genesis.engine in ENGINES
         and len(genesis.members) >= 1
+        and 1 <= genesis.clock_tolerance <= 300
         and len(names) == len(everybody)
         and len(keys) == 2 * len(everybody)
         and len({each.name for each in genesis.contracts}) == len(genesis.contracts)

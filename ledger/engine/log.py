@@ -32,6 +32,9 @@ from protocol.errors import ConcordatError, ProtocolError, Unavailable
 from protocol.merkle import MerkleTree
 
 _SLOT = 128
+_UNREADABLE = (sqlite3.Error, UnicodeError)
+"""What the driver raises for a damaged file; the latter when the damage hits the text of its own error message."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
     idx INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL
@@ -99,7 +102,7 @@ class DurableLog:
                 # A connection of its own for readers: they never see what is not yet committed.
                 self._reader = self._connect(folder / "log.sqlite")
                 opened.callback(self._reader.close)
-            except sqlite3.DatabaseError as error:
+            except _UNREADABLE as error:
                 raise corrupt("SQLite can't open it") from error
             self._verify()
             self._opened = opened.pop_all()
@@ -132,10 +135,14 @@ class DurableLog:
                 if self.digest != digest:
                     raise corrupt(f"record {index} does not match its digest")
             row = self._db.execute("SELECT size, digest FROM whole").fetchone()
-        except (sqlite3.DatabaseError, sqlite3.DataError) as error:
+        except _UNREADABLE as error:
             raise corrupt("SQLite can't read it") from error
         except ConcordatError as error:
-            raise error if error.code == "LOG_CORRUPT" else corrupt("a record has no valid form") from error
+            raise (
+                error
+                if error.code == "LOG_CORRUPT"
+                else corrupt("a record has no valid form or stands in the wrong place")
+            ) from error
         if row != ((len(self.tree), self.digest) if len(self.tree) else None):
             raise corrupt("its end does not match its own summary")
         mark = self._mark.read()
@@ -151,14 +158,15 @@ class DurableLog:
     def _take(self, body: object) -> None:
         if not isinstance(body, bytes):
             raise corrupt("a record is not bytes")
-        record = records.decode(body)
-        index = len(self.tree)
-        if isinstance(record, GenesisRecord) != (index == 0):
-            raise corrupt("a record stands in the wrong place")
-        if isinstance(record, BlockRecord) and record.number != index:
-            raise corrupt("a record has another number than its place")
+        self._check_place(body)
         self.tree.append(body)
         self.digest = records.chain(self.digest, body)
+
+    def _check_place(self, body: bytes) -> None:
+        record, index = records.decode(body), len(self.tree)
+        number = record.number if isinstance(record, BlockRecord) else 0
+        if number != index:
+            raise ProtocolError("RECORD_PLACE", "A record has another number than its place in the log.")
 
     def __len__(self) -> int:
         return len(self.tree)
@@ -174,8 +182,9 @@ class DurableLog:
 
         Raises:
             Unavailable: ``LOG_WRITE`` if the store fails; the caller must stop.
-            ProtocolError: ``RECORD_MALFORMED``.
+            ProtocolError: ``RECORD_MALFORMED``, ``RECORD_PLACE``.
         """
+        self._check_place(body)
         index, digest = len(self.tree), records.chain(self.digest, body)
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -205,7 +214,7 @@ class DurableLog:
             rows = self._reader.execute(
                 "SELECT idx, body FROM record WHERE idx >= ? ORDER BY idx LIMIT ?", (start, count)
             ).fetchall()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise corrupt("SQLite can't read it") from error
         bodies = []
         for offset, (index, body) in enumerate(rows):

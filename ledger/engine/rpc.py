@@ -148,12 +148,30 @@ def admit(request: Any, head: int) -> Call:
             params[rule.tag] = "latest"
     if method == "eth_getLogs":
         params = [_logs(params[0], head)]
-    if method == "eth_getProof" and (not isinstance(params[1], list) or len(params[1]) > MAX_PROOF_SLOTS):
-        raise LedgerError("RPC_RANGE", f"A proof may cover {MAX_PROOF_SLOTS} slots.")
+    if method == "eth_getProof":
+        params[1] = [_slot(each) for each in _slots(params[1])]
     identifier = request.get("id")
     if not isinstance(identifier, str | int | float | None):
         raise ProtocolError("RPC_MALFORMED", "A request's id must be a string or a number.")
     return Call(identifier, method, params)
+
+
+def _slots(keys: Any) -> list[Any]:
+    if not isinstance(keys, list):
+        raise ProtocolError("RPC_PARAMS", "The method takes other parameters.")
+    if len(keys) > MAX_PROOF_SLOTS:
+        raise LedgerError("RPC_RANGE", f"A proof may cover {MAX_PROOF_SLOTS} slots.")
+    return keys
+
+
+def _slot(key: Any) -> str:
+    """Return a storage key in the one form that every engine reads: 32 bytes."""
+    try:
+        return f"0x{int(key, 16).to_bytes(32, 'big').hex()}"
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(
+            "RPC_PARAMS", "A storage key must be a hexadecimal number of 32 bytes."
+        ) from error
 
 
 def _logs(filter_: Any, head: int) -> dict[str, Any]:

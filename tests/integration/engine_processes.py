@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import coincurve
 import httpx
@@ -69,7 +69,10 @@ class Sender:
 class Process:
     """A ``python -m ledger.engine`` process that prints a ready line."""
 
+    alive: ClassVar[list[Process]] = []
+
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.alive.append(self)
         self.arguments = arguments
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[str] | None = None
@@ -124,6 +127,14 @@ class Process:
             self.process.terminate()
             self.process.communicate(timeout=30)
         self.client.close()
+        if self in self.alive:
+            self.alive.remove(self)
+
+    @classmethod
+    def stop_all(cls, *but: Process) -> None:
+        for each in [each for each in cls.alive if each not in but]:
+            each.kill()
+            each.stop()
 
 
 def eventually(check: Any, seconds: float = 30.0) -> Any:
