@@ -43,7 +43,7 @@ def encode(value: Any) -> bytes:
             "CANONICAL_VALUE",
             f"A value has no canonical JSON form ({type(error).__name__}).",
             "Use strings, integers below 2^53, finite numbers, lists, and objects with string keys.",
-        ) from error
+        ) from None  # the library's text quotes the value
 
 
 def decode(data: bytes) -> Any:

@@ -294,6 +294,12 @@ class TestDocuments:
         with _refused("SIGNATURE_INVALID", SignatureInvalid):
             document.verify(signed, "roster", self.PUBLIC, ["shop"])
 
+    def test_one_key_under_two_names_signs_for_one(self) -> None:
+        signed = self._signed()
+        signed["signatures"] = [signed["signatures"][0] | {"signer": "branch"}]
+        with _refused("SIGNATURE_INVALID", SignatureInvalid):
+            document.verify(signed, "roster", {"branch": KEYS["bank-a"].public}, ["branch"])
+
     def test_other_kind(self) -> None:
         with _refused("DOCUMENT_KIND"):
             document.verify(self._signed(), "manifest", self.PUBLIC, ["bank-a"])

@@ -54,6 +54,7 @@ class TestRing:
         assert ring.signed(ring.encode(values, 0, 3.0)).tolist() == [3, 3, 3, -3, -3]
         # 2.5 · 2^0 is no integer: the bound is the integer below, never above the limit.
         assert ring.signed(ring.encode(np.array([2.6, 2.5]), 0, 2.5)).tolist() == [2, 2]
+        assert ring.signed(ring.encode(np.array([2.7, -9.0]), 0, 2.7)).tolist() == [2, -2]
 
     def test_sums_are_exact(self) -> None:
         values = np.array([1.25, -7.5, 0.0])
@@ -124,9 +125,10 @@ class TestRing:
         for length in (2, 4):
             with _refused("RING_LENGTH"):
                 ring.from_bytes(data, length)
+        signed_words: Any = np.zeros(3, dtype=np.int64)
         for call in (ring.to_bytes, ring.signed):
             with _refused("RING_ELEMENTS"):
-                call(np.zeros(3, dtype=np.int64))  # type: ignore[arg-type]
+                call(signed_words)
 
 
 class TestMaskKey:
