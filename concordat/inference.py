@@ -228,11 +228,14 @@ def _days(array: pa.Array) -> pa.Array:
     temporal = pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
     if not temporal and not (pa.types.is_string(array.type) or _large(array.type)):
         return array
+    odd = np.ones(len(array), dtype=bool) if temporal else cells.number(array).wrong
+    if not odd.any():
+        return array
     dates = cells.day(array)
     days = (dates.values - EPOCH).astype(np.float64) / _SECONDS
     if temporal:
         return pa.array(np.where(dates.missing, np.nan, days), from_pandas=True)
-    found = ~dates.missing & ~dates.wrong & cells.number(array).wrong
+    found = ~dates.missing & ~dates.wrong & odd
     text = [f"{day:.0f}" for day in days[found]]
     return pc.replace_with_mask(pc.cast(array, pa.string()), pa.array(found), pa.array(text, pa.string()))
 

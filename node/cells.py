@@ -21,7 +21,7 @@ from protocol import uscc
 MISSING = ("", "na", "n/a", "#n/a", "null", "none", "nan", "-", "--", "\\n", "无", "空")
 TRUE = ("1", "1.0", "true", "yes", "y", "t", "是")
 FALSE = ("0", "0.0", "false", "no", "n", "f", "否")
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _DAY = r"^([0-9]{4})[-/.]?([0-9]{2})[-/.]?([0-9]{2})$"
 _CONTROL = r"[\x00-\x1f\x7f]"
 
@@ -39,10 +39,8 @@ def number(cells: pa.Array) -> Column:
     """Read finite decimal numbers into float64, NaN where missing or wrong."""
     if _is_text(cells):
         text, missing = _text(cells)
-        fits = pc.match_substring_regex(text, _NUMBER)
-        plain = pc.replace_substring_regex(pc.if_else(fits, text, pa.scalar(None, pa.string())), r"^\+", "")
-        values = _floats(plain)
-        wrong = ~missing & ~(_mask(fits) & np.isfinite(values))
+        values = _parsed(text, missing)
+        wrong = ~missing & ~np.isfinite(values)
     elif pa.types.is_null(cells.type):
         values, missing = np.full(len(cells), np.nan), np.ones(len(cells), dtype=bool)
         wrong = np.zeros(len(cells), dtype=bool)
@@ -148,14 +146,20 @@ def _canonical_uscc(text: pa.Array, missing: NDArray[np.bool_]) -> pa.Array:
     return pc.replace_with_mask(text, pa.array(mask), pa.array(mended, pa.string()))
 
 
-def _floats(text: pa.Array) -> NDArray[np.float64]:
+def _parsed(text: pa.Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return decimals as float64, not finite where the text is none."""
+    empty = pa.scalar(None, pa.string())
+    filled = pc.if_else(pa.array(missing), empty, text)
     try:
-        parsed = pc.cast(text, pa.float64())
-        return np.asarray(parsed.to_numpy(zero_copy_only=False), dtype=np.float64)
-    except pa.ArrowInvalid:  # an exponent beyond float64: the whole block goes the slow way
-        return np.array(
-            [np.nan if cell is None else float(cell) for cell in text.to_pylist()], dtype=np.float64
-        )
+        parsed = pc.cast(filled, pa.float64())
+    except pa.ArrowInvalid:  # some cell is no number: find which
+        fits = pc.match_substring_regex(filled, _NUMBER)
+        plain = pc.replace_substring_regex(pc.if_else(fits, filled, empty), r"^\+", "")
+        try:
+            parsed = pc.cast(plain, pa.float64())
+        except pa.ArrowInvalid:  # an exponent beyond float64: the whole block goes the slow way
+            parsed = pa.array([None if cell is None else float(cell) for cell in plain.to_pylist()], pa.float64())
+    return np.asarray(parsed.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _numeric(cells: pa.Array) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from node import cells
@@ -358,7 +359,7 @@ def _assemble(
 ) -> tuple[pd.DataFrame, NDArray[np.int8] | None]:
     """Return the clean rows sorted by id."""
     chosen = ids.iloc[keep]
-    order = np.argsort(chosen.to_numpy(), kind="stable")
+    order = np.asarray(pc.sort_indices(pa.array(chosen, pa.string())))
     rows = keep[order]
     data: dict[str, Any] = {}
     for field in dataset.fields:
@@ -368,7 +369,7 @@ def _assemble(
             if field.type == "category"
             else values
         )
-    frame = pd.DataFrame(data, index=pd.Index(chosen.iloc[order].to_numpy(), dtype="str", name="id"))
+    frame = pd.DataFrame(data, index=pd.Index(chosen.iloc[order], dtype="str", name="id"))
     return frame, None if label is None else label[order]
 
 
@@ -380,7 +381,7 @@ def _digest(frame: pd.DataFrame, label: NDArray[np.int8] | None) -> str:
         total.update(len(data).to_bytes(8, "big"))
         total.update(data)
 
-    put("\n".join(frame.index).encode())
+    put("\n".join(pa.array(frame.index, pa.string()).to_pylist()).encode())
     for name in frame.columns:
         column = frame[name]
         put(str(name).encode())
