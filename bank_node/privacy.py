@@ -34,6 +34,7 @@ import hashlib
 import math
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -123,6 +124,7 @@ class Plan:
     multiplier: float
 
 
+@lru_cache(maxsize=64)
 def plan_for(rows: int, recipe: DpRecipe, compositions: int, epsilon: float, delta: float) -> Plan:
     """Return the least noise that keeps all rounds within (epsilon, delta).
 
@@ -245,7 +247,8 @@ class DpTrainer:
         Args:
             delta: the delta to state it at.
         """
-        return max(self._spent(plan, len(self._trained), delta) for plan in self.plans)
+        # Rounds follow one another, so that the last one counts those before it, trained by this object or not.
+        return max(self._spent(plan, max(self._trained, default=0), delta) for plan in self.plans)
 
     def planned_epsilon(self, delta: float) -> float:
         """Return what all rounds of the recipe will have spent."""

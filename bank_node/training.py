@@ -340,7 +340,7 @@ def update_vector(weights: Float32, rows: NDArray[np.int64]) -> Float64:
     return np.concatenate([counts, (counts[:, None] * weights.astype(np.float64)).reshape(-1)])
 
 
-def weights_from(total: Float64, networks: int = 4) -> Float32:
+def weights_from(total: Float64, networks: int) -> Float32:
     """Return the row-weighted average of all banks' weights from the sum of their vectors; shape [m, p].
 
     Raises:
