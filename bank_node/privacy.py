@@ -24,8 +24,9 @@ every round, the other banks included. Adjacency: one row's gradients zeroed; th
 A half's networks see no row of the other half, so that halves compose in parallel. Over unlike banks the
 composition takes each bank's own mechanism ``memberships`` times, which is exact in the Gaussian limit.
 
-Not covered: knots, means and row counts (exact totals over all banks, ``encoding``); the evaluation; a
-further stage trained on the same rows, whose epsilon adds up. No constant-time arithmetic.
+Not covered: knots, means, base rate and row counts (exact totals over all banks, ``encoding``); a further
+stage trained on the same rows, whose epsilon adds up. Hold-out figures have noise of their own
+(``noise_histogram``), on rows that train nothing. No constant-time arithmetic.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ import math
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import opendp.prelude as dp
 import torch
 from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant
@@ -56,8 +59,9 @@ from bank_node.training import (
     initial_weights,
     training_key,
 )
+from protocol import metrics
 from protocol.errors import ConfigurationError, ProtocolError
-from protocol.job import DpRecipe
+from protocol.job import DpRecipe, Release
 from protocol.labels import words
 
 GRID = 2.0**-30
@@ -166,6 +170,55 @@ def plan_for(rows: int, recipe: DpRecipe, compositions: int, epsilon: float, del
     return Plan(rate, steps, float(multiplier))
 
 
+def _budget(release: Release, memberships: int) -> tuple[float, float]:
+    """Return epsilon and delta of a private release."""
+    if release.epsilon is None or release.delta is None:
+        raise ConfigurationError("DP_BUDGET", "This release states no epsilon and delta.")
+    if memberships < 1:
+        raise ConfigurationError("DP_MEMBERSHIPS", "An enterprise stands at one bank at least.")
+    return release.epsilon, release.delta
+
+
+def noise_histogram(
+    vector: NDArray[np.uint64], release: Release, banks: int, fraction_bits: int = metrics.FRACTION_BITS
+) -> NDArray[np.uint64]:
+    """Return a hold-out histogram's ring elements with this bank's discrete Gaussian on each.
+
+    One row changes a count by one, a PD sum and the squared error by at most one: an L2 sensitivity of sqrt(3).
+    Each bank's noise suffices against all others together. With an enterprise held out at every bank, rho =
+    3 * banks / (2 sigma^2) (Canonne, Kamath and Steinke, 2020, theorem 4) and epsilon = rho + 2 sqrt(rho
+    ln(1 / delta)). Held-out rows train nothing, so that this composes in parallel with the training.
+
+    Args:
+        vector: ``protocol.metrics.to_vector`` of this bank's histogram, shape (3n + 1,).
+        release: epsilon and delta.
+        banks: banks of the job, each of which may hold the enterprise.
+        fraction_bits: fractional bits of the sums in the vector.
+
+    Raises:
+        ConfigurationError: the release states no budget.
+    """
+    epsilon, delta = _budget(release, banks)
+    logarithm = -math.log(delta)
+    rho = (math.sqrt(logarithm + epsilon) - math.sqrt(logarithm)) ** 2
+    sigma = math.sqrt(3.0 * banks / (2.0 * rho))
+    counts = 2 * (len(vector) // 3)
+    noise = np.concatenate(
+        [
+            _discrete_gaussians(sigma, counts),
+            _discrete_gaussians(sigma * 2.0**fraction_bits, len(vector) - counts),
+        ]
+    )
+    return vector + noise.view(np.uint64)
+
+
+def _discrete_gaussians(sigma: float, n: int) -> NDArray[np.int64]:
+    """Return n draws of OpenDP's discrete Gaussian, which takes the operating system's randomness."""
+    dp.enable_features("contrib")
+    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
+    return np.array(dp.m.make_gaussian(*space, scale=sigma)([0] * n), dtype=np.int64)
+
+
 class _StreamOptimizer(DPOptimizer):  # type: ignore[misc]
     """Opacus' optimizer with the noise of ``add_noise`` instead of torch's."""
 
@@ -191,9 +244,8 @@ class DpTrainer:
         y: outcomes, 1 = default, shape [n].
         halves: ``training.half_of`` the rows, shape [n].
         seeds: keys of the generators; ``own`` is secret and fresh.
-        prior_log_odds: log-odds of the consortium's base rate: a constant of the job, not counted from rows.
-        epsilon: total of the whole training, per enterprise.
-        delta: total of the whole training.
+        prior_log_odds: log-odds of the consortium's base rate.
+        release: epsilon and delta, totals of the whole training per enterprise.
         memberships: banks of the job that may hold one enterprise.
 
     Raises:
@@ -209,14 +261,13 @@ class DpTrainer:
         halves: NDArray[np.int8],
         seeds: Seeds,
         prior_log_odds: float,
+        release: Release,
         *,
-        epsilon: float,
-        delta: float,
         memberships: int,
     ) -> None:
         check_rows(x, y, halves)
-        if memberships < 1:
-            raise ConfigurationError("DP_MEMBERSHIPS", "An enterprise stands at one bank at least.")
+        epsilon, self._delta = _budget(release, memberships)
+        self._memberships = memberships
         self.recipe = recipe
         self.shape = shape_of(recipe, x.shape[1])
         self._seeds = seeds
@@ -227,7 +278,8 @@ class DpTrainer:
         self._members = [torch.tensor(np.flatnonzero(halves == half)) for half in range(HALVES)]
         self._compositions = self.shape.initialisations * memberships
         self.plans = [
-            plan_for(len(members), recipe, self._compositions, epsilon, delta) for members in self._members
+            plan_for(len(members), recipe, self._compositions, epsilon, self._delta)
+            for members in self._members
         ]
         self._trained: dict[int, tuple[bytes, Float32]] = {}
 
@@ -253,6 +305,20 @@ class DpTrainer:
     def planned_epsilon(self, delta: float) -> float:
         """Return what all rounds of the recipe will have spent."""
         return max(self._spent(plan, self.recipe.rounds, delta) for plan in self.plans)
+
+    def report(self) -> dict[str, Any]:
+        """Return what a model's card states of its privacy."""
+        return {
+            "accountant": "PRV, Opacus",
+            "unit": "one enterprise's row at each bank that holds it; gradients zeroed, row counts public",
+            "memberships": self._memberships,
+            "epsilon": self.epsilon(self._delta),
+            "planned_epsilon": self.planned_epsilon(self._delta),
+            "noise_multipliers": [plan.multiplier for plan in self.plans],
+            "sampling_rates": [plan.rate for plan in self.plans],
+            "steps": [plan.steps * self.recipe.rounds * self.shape.initialisations for plan in self.plans],
+            "not_covered": "knots, means, base rate and row counts, exact over all banks",
+        }
 
     def _spent(self, plan: Plan, rounds: int, delta: float) -> float:
         if rounds == 0:
