@@ -158,7 +158,9 @@ def _parsed(text: pa.Array, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
         try:
             parsed = pc.cast(plain, pa.float64())
         except pa.ArrowInvalid:  # an exponent beyond float64: the whole block goes the slow way
-            parsed = pa.array([None if cell is None else float(cell) for cell in plain.to_pylist()], pa.float64())
+            parsed = pa.array(
+                [None if cell is None else float(cell) for cell in plain.to_pylist()], pa.float64()
+            )
     return np.asarray(parsed.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
