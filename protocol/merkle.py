@@ -97,6 +97,15 @@ class MerkleTree:
             raise _range()
         return self._range(0, size) if size else EMPTY_ROOT
 
+    def frontier(self) -> Frontier:
+        """Return what it takes to go on hashing from here, without the leaves."""
+        size, start, peaks = len(self), 0, []
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                peaks.append((level, self._range(start, start + (1 << level))))
+                start += 1 << level
+        return Frontier(size, peaks)
+
     def inclusion_proof(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         """Return the path of entry `index` in the tree of `size` entries (RFC 9162 §2.1.3.1).
 
@@ -149,6 +158,32 @@ class MerkleTree:
             return bytes(self._levels[width.bit_length() - 1][at : at + SIZE])
         middle = start + _split(width)
         return node_hash(self._range(start, middle), self._range(middle, end))
+
+
+class Frontier:
+    """The peaks of a tree: enough to append and to take roots, in O(log n) memory."""
+
+    def __init__(self, size: int = 0, peaks: Iterable[tuple[int, bytes]] = ()) -> None:
+        self.size = size
+        self._peaks = list(peaks)
+
+    def append(self, entry: bytes) -> None:
+        """Append an entry."""
+        level, value = 0, leaf_hash(entry)
+        while self._peaks and self._peaks[-1][0] == level:
+            value = node_hash(self._peaks.pop()[1], value)
+            level += 1
+        self._peaks.append((level, value))
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the root over all entries so far."""
+        if not self._peaks:
+            return EMPTY_ROOT
+        *rest, (_, value) = self._peaks
+        for _, left in reversed(rest):
+            value = node_hash(left, value)
+        return value
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:

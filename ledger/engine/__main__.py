@@ -12,9 +12,9 @@ import typer
 
 from ledger.engine import folder, packages
 from ledger.engine import keys as ledger_keys
-from ledger.engine.operating import run_gateway
+from ledger.engine.operating import Trust, run_gateway, run_member
 from ledger.engine.serving import Listen, sole
-from protocol.errors import ConcordatError
+from protocol.errors import ConcordatError, ConfigurationError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="The embedded ledger's engine and gateway."
@@ -58,6 +58,34 @@ def up(
     with sole(data):
         keys = ledger_keys.load(data / "keys")
         asyncio.run(run_gateway(data, folder.read_genesis(data), keys, listen))
+
+
+@app.command()
+def member(
+    data: Data,
+    name: Annotated[str, typer.Option(help="This member's name in the genesis document.")],
+    operator: Annotated[str, typer.Option(help="URL of the operator's gateway.")],
+    peer: Annotated[list[str], typer.Option(help="NAME=URL of another member; at least two, if there are.")],
+    host: Annotated[str, typer.Option(help="Address; beyond loopback only with mutual TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one, which the ready line names.")] = 0,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM chain of this member, as server and client.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM key of this member.")] = None,
+    authorities: Annotated[Path | None, typer.Option(help="PEM authorities of all parties.")] = None,
+    server_name: Annotated[
+        list[str] | None, typer.Option(help="Host name in requests; may be repeated.")
+    ] = None,
+) -> None:
+    """Run a member's replica: follow the operator, replay, cosign, hear the peers, say what is final."""
+    listen = Listen(host, port, certificate, key, authorities, frozenset(server_name or ()))
+    if not all("=" in each for each in peer):
+        raise ConfigurationError("PEERS", "A peer must be given as NAME=URL.")
+    peers = dict(each.split("=", 1) for each in peer)
+    with sole(data):
+        keys = ledger_keys.load(data / "keys")
+        trust = Trust(authorities, certificate, key)
+        asyncio.run(run_member(data, folder.read_genesis(data), keys, name, listen, operator, peers, trust))
 
 
 def main() -> None:

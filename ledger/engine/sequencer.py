@@ -52,7 +52,6 @@ class Sequencer:
         self._under_way: dict[bytes, asyncio.Future[Acknowledgement]] = {}
         self._nonces: OrderedDict[bytes, int] = OrderedDict()
         self._stopped: ConcordatError | None = None
-        self.grown = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -69,9 +68,10 @@ class Sequencer:
 
         Raises:
             LedgerError: a code of `transactions.parse`, ``TX_NONCE_USED``, ``TX_NONCE_GAP``, ``TX_REFUSED``.
-            Unavailable: ``LEDGER_BUSY`` (not taken), ``LEDGER_STOPPED`` (unknown).
+            Unavailable: ``LEDGER_BUSY`` and ``LEDGER_CLOCK`` (not taken), ``LEDGER_STOPPED`` (unknown).
         """
         self._check_running()
+        self._check_clock()
         transaction = parse(raw, self.chain.genesis.chain.chain_id)
         known = self._under_way.get(transaction.hash)
         if known is None:
@@ -127,6 +127,13 @@ class Sequencer:
         if not done.cancelled():
             done.exception()  # looked at, also when nobody waits any more
 
+    def _check_clock(self) -> None:
+        # Times never decrease; a clock that fell behind the last block would make members refuse the next one.
+        if self.chain.head.time - self._clock() > self.chain.genesis.clock_tolerance / 3:
+            raise Unavailable(
+                "LEDGER_CLOCK", "This machine's clock lies behind the last block.", "Set the clock right."
+            )
+
     def _check_running(self) -> None:
         if self._stopped is not None:
             raise _stopped()
@@ -161,7 +168,6 @@ class Sequencer:
         for waiting in taken:
             if not waiting.answer.done():
                 waiting.answer.set_result(self._acknowledge(waiting.transaction.hash, header))
-        self.grown.set()
 
     def _next(self) -> _Waiting | None:
         if self._early:

@@ -44,6 +44,16 @@ def test_roots_of_the_reference() -> None:
     assert MerkleTree(leaf_hash(each) for each in ENTRIES).root() == ROOTS[8]
 
 
+def test_a_frontier_goes_on_like_the_tree() -> None:
+    whole = tree(70)
+    for start in (0, 1, 2, 7, 8, 33):
+        frontier = tree(start).frontier()
+        assert frontier.root() == whole.root(start)
+        for number in range(start, 70):
+            frontier.append(number.to_bytes(2, "big"))
+            assert (frontier.size, frontier.root()) == (number + 1, whole.root(number + 1))
+
+
 @pytest.mark.parametrize("case", VECTORS["inclusion"])
 def test_inclusion_proofs_of_the_reference(case: dict[str, int]) -> None:
     made = MerkleTree(leaf_hash(each) for each in ENTRIES)
