@@ -68,12 +68,12 @@ class Columns:
         names = [*self.numbers, *(name for name, _ in self.categories)]
         if not names or len(set(names)) != len(names):
             raise DataError(
-                "ENCODING_COLUMNS", "the columns are none, or one is named twice", "check the data contract"
+                "ENCODING_COLUMNS", "The columns are none, or one is named twice.", "Check the data contract."
             )
         for name, levels in self.categories:
             if len(set(levels)) != len(levels):
                 raise DataError(
-                    "ENCODING_COLUMNS", f"a level of {name} is declared twice", "check the data contract"
+                    "ENCODING_COLUMNS", f"A level of {name} is declared twice.", "Check the data contract."
                 )
 
 
@@ -136,7 +136,7 @@ class Encoding:
 
     def __post_init__(self) -> None:
         if len(self.means) != self.knots.width:
-            raise ProtocolError("ENCODING_WIDTH", "the means do not fit the knots")
+            raise ProtocolError("ENCODING_WIDTH", "The means do not fit the knots.")
         object.__setattr__(self, "_shift", np.asarray(self.means, dtype=np.float32))
 
     @property
@@ -208,7 +208,7 @@ class Encoding:
                 raise ValueError("means")
             return cls(knots, means)
         except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError("ENCODING_MALFORMED", "this is not an encoding of version 1") from error
+            raise ProtocolError("ENCODING_MALFORMED", "This is not an encoding of version 1.") from error
 
 
 def _check(knots: Knots) -> None:
@@ -223,7 +223,7 @@ def _check(knots: Knots) -> None:
 def quantile_levels(bins: int) -> Float64:
     """Return the levels of the knots: ``bins + 1`` of them, the outermost ``TAIL`` from the ends."""
     if not 2 <= bins <= 64:
-        raise ProtocolError("ENCODING_BINS", "the number of bins must lie between 2 and 64")
+        raise ProtocolError("ENCODING_BINS", "The number of bins must lie between 2 and 64.")
     levels = np.linspace(0.0, 1.0, bins + 1)
     levels[0], levels[-1] = TAIL, 1.0 - TAIL
     return levels
@@ -263,10 +263,12 @@ def knots_from(total: Float64, columns: Columns, bins: int) -> Knots:
     """
     levels = quantile_levels(bins)
     if total.shape != (len(columns.numbers) * (bins + 2),) or not np.isfinite(total).all():
-        raise ProtocolError("ENCODING_TOTAL", "the sum of the banks' quantiles has a wrong shape")
+        raise ProtocolError("ENCODING_TOTAL", "The sum of the banks' quantiles has a wrong shape.")
     positions: list[tuple[float, ...]] = []
     ranks: list[tuple[float, ...]] = []
     for row in total.reshape(len(columns.numbers), bins + 2):
+        if row[0] < 0:
+            raise ProtocolError("ENCODING_TOTAL", "The banks' quantiles weigh less than nothing.")
         if row[0] < LEAST_PRESENT:
             positions.append(())
             ranks.append(())
@@ -274,7 +276,7 @@ def knots_from(total: Float64, columns: Columns, bins: int) -> Knots:
         averages = row[1:] / row[0]
         span = averages[-1] - averages[0]
         if (np.diff(averages) < -_LEAST_GAP).any():
-            raise ProtocolError("ENCODING_TOTAL", "the sum of the banks' quantiles does not increase")
+            raise ProtocolError("ENCODING_TOTAL", "The sum of the banks' quantiles does not increase.")
         groups: list[list[int]] = [[0]]
         for i in range(1, bins + 1):
             if averages[i] - averages[groups[-1][0]] > _LEAST_GAP * span and span > 0:
@@ -318,17 +320,19 @@ def encoding_from(knots: Knots, total: Float64) -> Encoding:
         ProtocolError: the total can't be a sum of such statistics.
     """
     if total.shape != (2 * knots.width,) or not np.isfinite(total).all():
-        raise ProtocolError("ENCODING_TOTAL", "the sum of the banks' encoded columns has a wrong shape")
+        raise ProtocolError("ENCODING_TOTAL", "The sum of the banks' encoded columns has a wrong shape.")
     present, sums = total[: knots.width], total[knots.width :]
     if (present < 0).any() or (sums < -1.0).any() or (sums > present + 1.0).any():
-        raise ProtocolError("ENCODING_TOTAL", "the sum of the banks' encoded columns is out of range")
+        raise ProtocolError("ENCODING_TOTAL", "The sum of the banks' encoded columns is out of range.")
     return Encoding(knots, tuple(float(value) for value in sums / np.maximum(present, 1.0)))
 
 
 def _check_rows(frame: pd.DataFrame) -> None:
     if not 0 < len(frame) <= MOST_ROWS:
         raise DataError(
-            "ENCODING_ROWS", f"{len(frame)} rows can't be encoded", f"a bank trains on 1 to {MOST_ROWS} rows"
+            "ENCODING_ROWS",
+            f"{len(frame)} rows can't be encoded.",
+            f"A bank trains on 1 to {MOST_ROWS} rows.",
         )
 
 
@@ -340,7 +344,7 @@ def _blocks(frame: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
 def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     if name not in frame.columns:
         raise DataError(
-            "DATA_MISSING_FIELD", f"the field {name} is missing", "map it in the node's configuration"
+            "DATA_MISSING_FIELD", f"The field {name} is missing.", "Map it in the node's configuration."
         )
     return frame[name]
 
@@ -350,13 +354,17 @@ def _number(frame: pd.DataFrame, name: str, first_row: int) -> Float64:
     try:
         values = _column(frame, name).to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        raise DataError("DATA_WRONG_TYPE", f"the field {name} holds what is not a number", "") from error
+        raise DataError(
+            "DATA_WRONG_TYPE",
+            f"The field {name} holds what is not a number.",
+            "Correct it or leave it empty.",
+        ) from error
     wrong = np.flatnonzero(np.abs(values) > LARGEST_NUMBER)
     if len(wrong):
         raise DataError(
             "DATA_OUT_OF_RANGE",
-            f"row {first_row + int(wrong[0])}, field {name}: beyond {LARGEST_NUMBER:g}",
-            "correct the value or leave it empty",
+            f"Row {first_row + int(wrong[0])}, field {name}: beyond {LARGEST_NUMBER:g}.",
+            "Correct the value or leave it empty.",
         )
     logarithms: Float64 = np.arcsinh(values)
     return logarithms

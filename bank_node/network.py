@@ -42,7 +42,7 @@ class ScoreNetwork(nn.Module):
     def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64)) -> None:
         super().__init__()
         if width < 1 or not hidden or min(hidden) < 1:
-            raise ProtocolError("NETWORK_SHAPE", "the recipe describes no network", "see the job's recipe")
+            raise ProtocolError("NETWORK_SHAPE", "The recipe describes no network.", "See the job's recipe.")
         sizes = (width, *hidden)
         self.layers = nn.ModuleList(_unset(sizes[i], sizes[i + 1]) for i in range(len(hidden)))
         self.output = _unset(sizes[-1], 1)
@@ -124,9 +124,9 @@ def load(model: ScoreNetwork, vector: NDArray[np.float32]) -> None:
     """
     parameters = list(model.parameters())
     if vector.shape != (sum(value.numel() for value in parameters),):
-        raise ProtocolError("NETWORK_SHAPE", "the weights have another shape than the recipe's network")
+        raise ProtocolError("NETWORK_SHAPE", "The weights have another shape than the recipe's network.")
     if not np.isfinite(vector).all():
-        raise ProtocolError("NETWORK_NOT_FINITE", "the weights hold what is not a finite number")
+        raise ProtocolError("NETWORK_NOT_FINITE", "The weights hold what is not a finite number.")
     at = 0
     with torch.no_grad():
         for value in parameters:

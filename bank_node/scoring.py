@@ -90,7 +90,7 @@ def out_of_fold_logits(
         ProtocolError: the weights don't fit the encoding and the recipe.
     """
     if halves.shape != (len(frame),) or not np.isin(halves, range(HALVES)).all():
-        raise DataError("TRAINING_SHAPE", "columns, labels and halves differ in length")
+        raise DataError("TRAINING_SHAPE", "Columns, labels and halves differ in length.")
     by_half = network_logits(encoding, weights, frame, recipe).reshape(len(frame), HALVES, -1)
     other: Float64 = by_half[np.arange(len(frame)), 1 - halves.astype(np.intp)].mean(axis=1)
     return other

@@ -1,0 +1,1 @@
+"""Measurements on real data, outside the product: whoever runs them brings the data."""
