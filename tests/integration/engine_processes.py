@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -80,6 +81,9 @@ class Process:
         self.client = httpx.Client(trust_env=False, timeout=30)
 
     def start(self) -> Process:
+        return self.spawn().wait()
+
+    def spawn(self) -> Process:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ledger.engine", *self.arguments],
             stdout=subprocess.PIPE,
@@ -87,6 +91,11 @@ class Process:
             text=True,
             env=self.environment,
         )
+        return self
+
+    def wait(self) -> Process:
+        """Wait for the ready line."""
+        assert self.process is not None
         assert self.process.stdout is not None
         select.select([self.process.stdout], [], [], 60)
         line = self.process.stdout.readline()
@@ -135,6 +144,12 @@ class Process:
         for each in [each for each in cls.alive if each not in but]:
             each.kill()
             each.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def eventually(check: Any, seconds: float = 30.0) -> Any:
