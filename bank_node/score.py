@@ -141,7 +141,8 @@ class BankScore:
         attempt = job.opened.get(name, job.attempt) if name in STANDING else job.attempt
         if attempt == job.attempt:
             masked = channel.once(f"{name}.{attempt}", lambda: self._masked(name, make()))
-            channel.send(COORDINATOR, name, masked, MASKED)
+            if channel.recall(f"{name}.{attempt}.total") is None:
+                channel.send(COORDINATOR, name, masked, MASKED)
         total = channel.once(f"{name}.{attempt}.total", lambda: channel.receive(COORDINATOR, name))
         return self._unmasked(name, total, attempt, 0)
 

@@ -119,7 +119,7 @@ class Server:
         self._store.set_job(
             self._job, manifest=json.dumps(manifest.body), roster=json.dumps(list(proposal.banks))
         )
-        self._told("enlist", "", "done", job=manifest.digest)
+        self._told("enlist", "", "done", manifest=manifest.digest)
         return manifest
 
     def _attempt(self, manifest: Manifest) -> None:

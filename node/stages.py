@@ -15,7 +15,7 @@ from typing import Any
 from dbos import DBOS, SetWorkflowID
 
 from node.approval import Approvals
-from node.role import Role
+from node.role import Job, Role
 from node.session import DurableChannel, Parts, load_keys, open_job, register, save_keys
 from protocol.canonical import encode
 from protocol.envelope import Envelope, pack, unpack
@@ -23,6 +23,7 @@ from protocol.errors import ConcordatError, ProtocolError, WrongRecipient
 from protocol.job import Enlistment, Manifest, verify_manifest
 from protocol.mailbox import COORDINATOR
 from protocol.masking import MaskKey
+from protocol.opening import RosterBook
 from protocol.sealing import SealingKey
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,14 @@ class Stages:
             self._parts.vault.erase(row["proposal"])
         self._parts.vault.erase(job)
 
+    def _admit(self, job: Job) -> None:
+        """Take note of the attempt's roster before anything is masked under it; a second one is refused."""
+        name = f"r-{job.id[:62]}"
+        state = self._parts.store.load_guard(name)
+        book = RosterBook.from_state([] if state is None else state["rosters"])
+        book.admit(job.roster)
+        self._parts.store.save_guard(name, {"rosters": book.to_state()})
+
     def run(self, arguments: str, sequence: int) -> str:
         """Run a stage's steps; called within its durable workflow. Returns JSON: a digest, or an error's code."""
         asked = json.loads(arguments)
@@ -181,6 +190,7 @@ class Stages:
             row = self._parts.store.job(job.id)
             if row is None or row["attempt"] != job.attempt:
                 raise WrongRecipient("ATTEMPT_OVER", "the request is for another attempt")
+            self._admit(job)
             first = _FIRST[asked["step"]] + 1000 * asked["round"]
             channel = DurableChannel(self._parts, job, asked["generation"], first, asked["seconds"])
             total = self._parts.vault.get(job.id, f"request.{sequence}") or b""
