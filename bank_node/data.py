@@ -34,6 +34,15 @@ class Rows:
     label: NDArray[np.int8]
 
 
+def split_salt(proposal: Proposal, job: str) -> bytes:
+    """Return what decides which enterprises are held out, and into which half the others fall.
+
+    The same at every bank, so that an enterprise with two banks is trained on at both or at neither. Not secret.
+    """
+    stated = proposal.seed
+    return sha256(lp("concordat/v1", "split", job if stated is None else stated)).digest()
+
+
 class BankData:
     """A bank's table as one job uses it.
 
@@ -48,8 +57,7 @@ class BankData:
     def __init__(self, table: Table, dataset: Dataset, proposal: Proposal, job: str, models: Path) -> None:
         self._table, self._proposal, self._models = table, proposal, models
         self.columns = columns_of(dataset)
-        stated = proposal.seed
-        self._salt = sha256(lp("concordat/v1", "split", job if stated is None else stated)).digest()
+        self._salt = split_salt(proposal, job)
         self._trainer: tuple[tuple[int, bytes], LocalTrainer] | None = None
 
     @property

@@ -1,7 +1,7 @@
 """The coordinator's daemon: the registry, the public edge, the operators' socket, the queue of jobs.
 
-Wiring only. Run as ``python -m coordinator.daemon COORDINATOR.toml``; ``concordat coordinator run`` starts it beside the
-exchange's server and Flower's two processes.
+Wiring only. Run as ``python -m coordinator.daemon COORDINATOR.toml``; ``concordat coordinator run`` starts it
+beside the exchange's server and Flower's two processes.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Daemon:
         for server in servers:
             threading.Thread(target=server.run, daemon=True).start()
         self.exchange.open([], patience=600)
+        self.control.await_ready(600, self.ended)
         for row in self.store.list_parties():
             self._make_buckets(row["name"])
         _current[:] = [self]

@@ -1,4 +1,4 @@
-"""Flower's grid, made reliable: requests to a job's parties, delivered however often a node or the SuperLink comes back.
+"""Flower's grid, made reliable: requests to a job's parties, delivered however often a node has to come back.
 
 A request's bytes are signed once and sent again as they are: a node answers a repeat with what it kept. Nodes are found
 by the public key that authenticates them, never by a name that they give themselves. Every message has a time to live
@@ -17,6 +17,7 @@ import httpx
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from coordinator.flower import line_of
 from node.flower.shim import ERROR, FIELD, RECORD
 from protocol.envelope import Envelope, pack, unpack
 from protocol.errors import JobVoid, ProtocolError
@@ -212,7 +213,7 @@ class Fleet:
             found = {}
             for node in self._grid.get_nodes():
                 try:
-                    found[self._directory.by_flower_key(node.public_key).name] = node
+                    found[self._directory.by_flower_key(line_of(node.public_key)).name] = node
                 except ProtocolError:
                     continue
             self._nodes_at, self._nodes_then = now, found
@@ -232,8 +233,8 @@ class Fleet:
             step = entry.request.step
             message = self._message(party, step, entry.data, max(ttl, 1.0), node.node_id)
             sent = next(iter(self._grid.push_messages([message])), "")
-            if entry.message:
-                self._told(step, party, "sent again", why=entry.why)
+            kind = "asked again" if entry.message else "asked"
+            self._told(step, party, kind, bytes=len(entry.data), why=entry.why)
             entry.message, entry.again, entry.activated = sent, 0.0, node.last_activated_at
             entry.why = "no answer"
 

@@ -7,14 +7,32 @@ is pinned and nothing outside this module touches it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+
+from protocol.errors import Unavailable
+
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+
+def pem_of(line: str) -> bytes:
+    """Return the PEM form, in which Flower keeps a node's public key, of an OpenSSH line."""
+    key = serialization.load_ssh_public_key(line.encode())
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def line_of(pem: bytes) -> str:
+    """Return the OpenSSH line, which the registry states, of a key as Flower keeps it."""
+    key = serialization.load_pem_public_key(pem)
+    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return line.decode()
 
 
 @dataclass(frozen=True)
@@ -53,17 +71,49 @@ class Control:
         finally:
             client.close()
 
-    def register(self, name: str, flower_key: str) -> None:
-        """Register a SuperNode's public key; one that is registered already stays so."""
+    def register(self, name: str, flower_key: str, patience: float = 30.0) -> None:
+        """Register a SuperNode's public key; one that is registered already stays so.
+
+        Raises:
+            Unavailable: the SuperLink doesn't answer within ``patience`` seconds.
+        """
         import httpx
         from flwr.proto.control_pb2 import RegisterNodeRequest
 
-        with self._client() as client:
+        deadline = time.monotonic() + patience
+        while True:
             try:
-                client.RegisterNode(RegisterNodeRequest(public_key=flower_key.encode(), name=name))
+                with self._client() as client:
+                    client.RegisterNode(RegisterNodeRequest(public_key=pem_of(flower_key), name=name))
+                return
             except httpx.HTTPStatusError as error:
-                if error.response.status_code != httpx.codes.CONFLICT:
-                    raise
+                if error.response.status_code == httpx.codes.CONFLICT:
+                    return
+                raise
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise Unavailable("FLOWER_DOWN", "the SuperLink doesn't answer") from None
+                time.sleep(0.2)
+
+    def await_ready(self, patience: float, ended: Callable[[], bool]) -> None:
+        """Wait until the SuperLink answers.
+
+        Raises:
+            Unavailable: it doesn't within ``patience`` seconds.
+        """
+        import httpx
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        deadline = time.monotonic() + patience
+        while not ended():
+            try:
+                with self._client() as client:
+                    client.ListRuns(ListRunsRequest(limit=1))
+                return
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise Unavailable("FLOWER_DOWN", "the SuperLink doesn't answer") from None
+                time.sleep(0.1)
 
     def start(self, bundle: bytes, config: dict[str, str]) -> str:
         """Start a run of a bundle; returns the run's id."""

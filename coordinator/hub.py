@@ -137,4 +137,6 @@ class Hub:
                 total,
             )
             place = object_name(roster.job, roster.attempt, self._generation, name, COORDINATOR, bank)
-            self._exchange.put(bank, place, pack(envelope, self._key))
+            data = pack(envelope, self._key)
+            self._exchange.put(bank, place, data)
+            self._told(name, bank, "gave", bytes=len(data))

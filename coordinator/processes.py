@@ -47,7 +47,5 @@ def processes(config: CoordinatorConfig) -> list[Process]:
         Process(
             "daemon", (sys.executable, "-m", "coordinator.daemon", str(config.source)), FLOWER_ENVIRONMENT, 30
         ),
-        Process(
-            "superexec", superexec, {**flower, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}, 40
-        ),
+        Process("superexec", superexec, {**flower, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}, 40),
     ]

@@ -51,7 +51,22 @@ def register(
     shared = {name: value for name, value in figures[0].items() if name != "privacy"}
     if any({n: v for n, v in found.items() if n != "privacy"} != shared for found in figures):
         raise JobVoid("FIGURES_DIFFER", "the banks did not read the same figures")
-    card = {
+    roster = json.loads(row["roster"])
+    card = card_of(proposal, job, roster, row["attempt"], shared, [found["privacy"] for found in figures])
+    version = store.register_model(job, bodies[0]["model"], card, statements)
+    return {"version": version, "model": bodies[0]["model"], "job": job, "figures": shared}
+
+
+def card_of(
+    proposal: Proposal,
+    job: str,
+    banks: list[str],
+    attempt: int,
+    figures: dict[str, Any],
+    privacy: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the card of a model: what it is, of whose data, made how, how good, how private."""
+    return {
         "name": "shared bank score",
         "title": proposal.title,
         "purpose": proposal.purpose,
@@ -59,16 +74,14 @@ def register(
         "proposal": proposal.digest,
         "contract": proposal.contract,
         "code": proposal.code,
-        "banks": json.loads(row["roster"]),
-        "dropped": sorted(set(proposal.banks) - set(json.loads(row["roster"]))),
-        "attempts": row["attempt"] + 1,
+        "banks": banks,
+        "dropped": sorted(set(proposal.banks) - set(banks)),
+        "attempts": attempt + 1,
         "recipe": (proposal.dp_recipe if proposal.release.kind == "dp" else proposal.recipe).body,
         "release": proposal.release.body,
-        "privacy": [found["privacy"] for found in figures],
+        "privacy": privacy,
         "holdout": proposal.holdout,
         "seed": proposal.seed,
-        "figures": shared,
+        "figures": figures,
         "made_at": int(time.time()),
     }
-    version = store.register_model(job, bodies[0]["model"], card, statements)
-    return {"version": version, "model": bodies[0]["model"], "job": job, "figures": shared}

@@ -1,7 +1,7 @@
 """The Flower ServerApp: runs one job through enlistment, session, rounds and end, from wherever it stopped.
 
-What is done lies in the coordinator's database; a server that was killed is started again as a new run and goes on after
-the last opening. A bank that drops makes its attempt void: the stage starts afresh without it if three remain.
+What is done lies in the coordinator's database; a server that was killed is started again as a new run and goes on
+after the last opening. A bank that drops makes its attempt void: the stage starts afresh without it if three remain.
 """
 
 from __future__ import annotations
