@@ -85,7 +85,7 @@ class Lab:
                 [
                     "# The coordinator of a consortium. Every key is described in docs/handbook/coordinator.md.",
                     "[coordinator]",
-                    f'consortium = "{consortium}"',
+                    f"consortium = {json.dumps(consortium)}",
                     "",
                     "[listen]",
                     f'public = "127.0.0.1:{ports[0]}"',

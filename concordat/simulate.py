@@ -1,7 +1,7 @@
 """The same job in one process: every bank's real code, real keys, masks and openings, without network and disk.
 
-For figures over many seeds and for tests. With ``release: none`` and a stated seed the model is equal to the deployed one
-to the last bit on the same machine: sums in the ring don't depend on masks, and a stated seed fixes everything else.
+For figures over many seeds and for tests. With ``release: none`` and a stated seed the model is equal to the deployed
+one to the last bit on the same machine: sums in the ring don't depend on masks, and a stated seed fixes everything else.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from node.config import NAME, SOCKET_PATH_LIMIT, Address, read_passphrase
+from node.config import SOCKET_PATH_LIMIT, Address, read_passphrase
 from protocol.errors import ConfigurationError
 from protocol.settings import Section, parse
 
@@ -14,7 +14,7 @@ from protocol.settings import Section, parse
 class CoordinatorSection(Section):
     """The consortium and where its coordinator keeps things."""
 
-    consortium: str = Field(pattern=f"^{NAME.pattern}$")
+    consortium: str = Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")
     data_dir: Path = Path()
     passphrase_file: Path = Path("secret/passphrase")
 

@@ -1,9 +1,9 @@
 """Federated averaging over numbers that the server can't read: Flower's FedAvg with the ring in place of floats.
 
 ``configure_train`` asks the banks of the signed roster, found by public key, and nobody else (the stock strategy
-samples from everyone who is online). ``aggregate_train`` adds ring elements mod 2^64 (the stock one multiplies by weights from
-row counts in the clear); row counts travel inside the masked vector. The sum stands under a group mask that only the
-banks know. Complete or void: without every bank of the roster there is no sum.
+samples from everyone who is online). ``aggregate_train`` adds ring elements mod 2^64 (the stock one multiplies by
+weights from row counts in the clear); row counts travel inside the masked vector. The sum stands under a group mask
+that only the banks know. Complete or void: without every bank of the roster there is no sum.
 """
 
 from __future__ import annotations

@@ -133,11 +133,11 @@ def enroll(file: Path, invitation: dict[str, Any], patience: float) -> NodeConfi
         "\n".join(
             [
                 "[consortium]",
-                f'name = "{invitation["consortium"]}"',
-                f'coordinator = "{invitation["coordinator"]}"',
-                f'exchange = "{invitation["exchange"]}"',
+                f"name = {json.dumps(invitation['consortium'])}",
+                f"coordinator = {json.dumps(invitation['coordinator'])}",
+                f"exchange = {json.dumps(invitation['exchange'])}",
                 f'authority = "{AUTHORITY}"',
-                f'registry_key = "{invitation["registry_key"]}"',
+                f"registry_key = {json.dumps(invitation['registry_key'])}",
             ]
         ),
     )
