@@ -12,7 +12,7 @@ import typer
 
 from ledger.engine import folder, packages
 from ledger.engine import keys as ledger_keys
-from ledger.engine.operating import Trust, run_gateway, run_member
+from ledger.engine.operating import Trust, check_ledger, run_gateway, run_member
 from ledger.engine.serving import Listen, sole
 from protocol.errors import ConcordatError, ConfigurationError
 
@@ -58,6 +58,35 @@ def up(
     with sole(data):
         keys = ledger_keys.load(data / "keys")
         asyncio.run(run_gateway(data, folder.read_genesis(data), keys, listen))
+
+
+@app.command()
+def keys(
+    data: Data,
+    name: Annotated[str, typer.Option(help="The party's name.")],
+) -> None:
+    """Draw a party's ledger keys and print their public half, for whoever drafts the genesis document."""
+    typer.echo(json.dumps(ledger_keys.create(data / "keys").member(name).to_json()))
+
+
+@app.command()
+def sign(
+    data: Data,
+    name: Annotated[str, typer.Option(help="The party's name in the document.")],
+    file: Annotated[
+        Path, typer.Argument(help="Genesis document; it is replaced by one with this signature.")
+    ],
+) -> None:
+    """Sign a genesis document. Compare its code hashes with your own build first."""
+    folder.sign_genesis(file, name, ledger_keys.load(data / "keys"))
+    typer.echo(f"signed by {name}")
+
+
+@app.command()
+def check(data: Data) -> None:
+    """Verify a stopped ledger: every record's digest, and that replay gives the last head."""
+    with sole(data):
+        typer.echo(json.dumps(asyncio.run(check_ledger(data, folder.read_genesis(data)))))
 
 
 @app.command()

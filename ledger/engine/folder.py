@@ -10,6 +10,7 @@ from typing import Any
 from ledger.engine import genesis as genesis_document
 from ledger.engine import keys as ledger_keys
 from ledger.engine.genesis import Genesis
+from ledger.engine.keys import LedgerKeys
 from protocol import document
 from protocol.errors import ConfigurationError
 
@@ -46,3 +47,25 @@ def read_genesis(data: Path) -> Genesis:
             "`python -m ledger.engine new` makes one.",
         ) from error
     return genesis_document.check(signed)
+
+
+def sign_genesis(path: Path, name: str, keys: LedgerKeys) -> None:
+    """Add a party's signature to a document, or begin one from a bare body.
+
+    Raises:
+        ConfigurationError: ``GENESIS_MISSING``, ``NOT_A_PARTY``.
+        ProtocolError: if the document breaks a rule, or the party has signed already.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError("GENESIS_MISSING", "The document can't be read.") from error
+    body = found["body"] if isinstance(found, dict) and "body" in found else found
+    genesis = genesis_document.parse_unsigned(body)
+    if keys.member(name) not in (*genesis.members, genesis.operator):
+        raise ConfigurationError("NOT_A_PARTY", "The document names other keys for this party, or none.")
+    if body is found:
+        signed = document.sign(genesis_document.KIND, body, name, keys.identity)
+    else:
+        signed = document.add_signature(found, name, keys.identity)
+    path.write_text(json.dumps(signed, indent=1) + "\n")

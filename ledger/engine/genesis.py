@@ -18,7 +18,7 @@ ones that were audited. Each member compares code hashes with its own build befo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,16 +123,18 @@ def draft(
     *,
     engine: str = "edr",
     chain_id: int | None = None,
+    consortium: bytes | None = None,
     deployments: Sequence[bytes] = (),
     contracts: Sequence[Contract] = (),
     clock_tolerance: int = CLOCK_TOLERANCE,
 ) -> dict[str, Any]:
-    """Return the body of a new ledger's genesis document, with fresh random ids.
+    """Return the body of a new ledger's genesis document, with fresh random ids unless they are given.
 
-    `chain_id` must be given with deployments, since they are signed for it (`new_chain_id`).
+    With deployments they must be given: the transactions are signed for one chain (`new_chain_id`), and the
+    contracts may hold the consortium's id.
     """
     return {
-        "consortium": secrets.token_hex(32),
+        "consortium": (secrets.token_bytes(32) if consortium is None else consortium).hex(),
         "chain_id": new_chain_id() if chain_id is None else chain_id,
         "genesis_time": genesis_time,
         "hardfork": HARDFORKS[0],
@@ -153,12 +155,15 @@ def new_chain_id() -> int:
     return (1 << 40) + secrets.randbelow(MAX_CHAIN_ID - (1 << 40))
 
 
-def deploy(chain_id: int, codes: Sequence[tuple[str, bytes]]) -> tuple[list[bytes], dict[str, bytes]]:
+def deploy(
+    chain_id: int, codes: Sequence[tuple[str, bytes]] | Callable[[bytes], Sequence[tuple[str, bytes]]]
+) -> tuple[list[bytes], dict[str, bytes]]:
     """Sign creation transactions with a key that is thrown away.
 
     Args:
         chain_id: the new chain's.
-        codes: (name, creation code with constructor arguments) in order.
+        codes: (name, creation code with constructor arguments) in order, or what gives them for the deployer's
+            address, when constructors name one another.
 
     Returns:
         The raw transactions, and each contract's future address (20 bytes) by name.
@@ -166,10 +171,21 @@ def deploy(chain_id: int, codes: Sequence[tuple[str, bytes]]) -> tuple[list[byte
     deployer = coincurve.PrivateKey(secrets.token_bytes(32))
     sender = bytes(keccak(deployer.public_key.format(compressed=False)[1:])[12:])
     raws, addresses = [], {}
-    for nonce, (name, code) in enumerate(codes):
+    for nonce, (name, code) in enumerate(codes(sender) if callable(codes) else codes):
         raws.append(sign_legacy(deployer, chain_id, nonce, b"", code, TRANSACTION_GAS))
         addresses[name] = address_of(sender, nonce)
     return raws, addresses
+
+
+def deployment(raw: bytes, chain_id: int) -> tuple[bytes, bytes]:
+    """Return (deployer's address, creation code with arguments) of a deployment transaction.
+
+    Raises:
+        LedgerError: as `transactions.parse`.
+    """
+    found = parse(raw, chain_id, deployment=True)
+    content = rlp.items(raw)[5][1]
+    return found.sender, content or b""
 
 
 def sign_legacy(
@@ -213,13 +229,19 @@ def check(signed: dict[str, Any]) -> Genesis:
         SignatureInvalid: if a signature is missing or wrong.
         LedgerError: if a deployment transaction is not acceptable.
     """
-    genesis = _parse(signed.get("body") if isinstance(signed, dict) else None)
+    genesis = parse_unsigned(signed.get("body") if isinstance(signed, dict) else None)
     keys = {each.name: each.identity for each in (*genesis.members, genesis.operator)}
     document.verify(signed, KIND, keys, keys.keys())
     return genesis
 
 
-def _parse(body: Any) -> Genesis:
+def parse_unsigned(body: Any) -> Genesis:
+    """Return the genesis of a body that nobody has signed yet: for drafting only.
+
+    Raises:
+        ProtocolError: as `check`.
+        LedgerError: as `check`.
+    """
     try:
         operator = _member(body["operator"])
         members = tuple(_member(each) for each in body["members"])

@@ -123,6 +123,27 @@ async def run_member(
         await serve(app, listen, served.health(), replica.run(), _watch(chain))
 
 
+async def check_ledger(data: Path, genesis: Genesis) -> dict[str, object]:
+    """Verify and replay a stopped ledger's log, and return its head.
+
+    Raises:
+        Unavailable: ``LOG_CORRUPT``, ``LOG_SHORTENED``, ``REPLAY_DIFFERS``, ``GENESIS_DEPLOYMENT``.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        chain = Chain(genesis, data)
+        stack.push_async_callback(chain.close)
+        head = await chain.open()
+        await chain.check_contracts()
+        root = chain.log.tree.root()
+        return {
+            "records": len(chain.log),
+            "number": head.number,
+            "hash": head.hash.hex(),
+            "stateRoot": head.state_root.hex(),
+            "logRoot": root.hex(),
+        }
+
+
 async def _watch(chain: Chain) -> None:
     await chain.engine.lost.wait()
     raise engine_gone()

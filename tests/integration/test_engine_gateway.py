@@ -29,7 +29,7 @@ from ledger.engine import keys as ledger_keys
 from ledger.engine import records
 from ledger.engine.acknowledgement import verify
 from ledger.engine.folder import write_genesis
-from ledger.engine.genesis import Contract, sign_legacy
+from ledger.engine.genesis import Contract, Member, sign_legacy
 from ledger.engine.log import DurableLog
 from ledger.engine.records import BlockRecord
 from protocol import document
@@ -383,3 +383,34 @@ def test_kills_at_random_instants_lose_nothing_acknowledged(tmp_path: Path) -> N
     total = int(process.result("eth_call", {"to": "0x" + address.hex()}, "latest"), 16)
     assert len(acknowledged) <= total <= len(sent)
     process.stop()
+
+
+def test_the_command_line_draws_keys_signs_and_checks(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ledger.engine", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    names = ("operator", "bank")
+    public = {
+        name: json.loads(run("keys", "--data", str(tmp_path / name), "--name", name).stdout) for name in names
+    }
+    again = run("keys", "--data", str(tmp_path / "bank"), "--name", "bank")
+    assert (again.returncode, "[LEDGER_KEYS_EXIST]" in again.stderr) == (2, True)
+    members = [Member(each["name"], *keys_of(each)) for each in public.values()]
+    file = tmp_path / "genesis.json"
+    file.write_text(json.dumps(genesis_document.draft(members[0], members, int(time.time()))))
+    stranger = run("sign", "--data", str(tmp_path / "bank"), "--name", "operator", str(file))
+    assert "[NOT_A_PARTY]" in stranger.stderr
+    for name in names:
+        assert run("sign", "--data", str(tmp_path / name), "--name", name, str(file)).returncode == 0
+    file.rename(tmp_path / "operator/genesis.json")
+    process = gateway(tmp_path / "operator").start()
+    head = process.health()["head"]["hash"]
+    busy = run("check", "--data", str(tmp_path / "operator"))
+    assert "[LEDGER_IN_USE]" in busy.stderr
+    process.stop()
+    assert "0x" + json.loads(run("check", "--data", str(tmp_path / "operator")).stdout)["hash"] == head
+
+
+def keys_of(public: dict[str, str]) -> tuple[PublicKey, PublicKey]:
+    return PublicKey.from_hex(public["identity"]), PublicKey.from_hex(public["checkpoint"])
