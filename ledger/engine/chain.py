@@ -156,7 +156,10 @@ class Chain:
         return header
 
     async def follow(self, body: bytes) -> Header:
-        """Log and execute a record that another party's log holds (a replica's step).
+        """Execute, check and log a record of another party's log (a replica's step).
+
+        A replica acknowledges nothing, so it logs only what it could execute; a record that it can't never gets into
+        its own log, and it can start again and show its evidence.
 
         Raises:
             Unavailable: ``REPLAY_DIFFERS``, or as `extend`.
@@ -167,9 +170,10 @@ class Chain:
             raise records.malformed()
         if record.number != self.head.number + 1 or record.parent != self.head.hash:
             raise differs(self.head.number, "hash")
-        await self._write(body)
         header = await self.engine.replay(record.time, record.raws)
-        self._advance(record, header)
+        self._check(record, header)
+        await self._write(body)
+        self._head = header
         self.log.mark(header.hash)
         return header
 
@@ -190,6 +194,10 @@ class Chain:
         await asyncio.get_running_loop().run_in_executor(self._disk, self.log.append, body)
 
     def _advance(self, record: BlockRecord, header: Header) -> None:
+        self._check(record, header)
+        self._head = header
+
+    def _check(self, record: BlockRecord, header: Header) -> None:
         before = self.head
         if record.number != header.number or header.number != before.number + 1:
             raise differs(record.number, "number")
@@ -199,7 +207,6 @@ class Chain:
             raise differs(record.number, "time")
         if len(header.transactions) != len(record.raws):
             raise differs(record.number, "number of transactions")
-        self._head = header
 
     async def close(self) -> None:
         """End the engine and close the log."""

@@ -114,8 +114,6 @@ class Witness:
         if statement.checkpoint.time > now + tolerance:
             raise self.accuse("CLOCK", "A block is dated into the future.", statement.note)
         self.check_known(statement)
-        for ahead in self._ahead.values():
-            self._compare(ahead, statement)
         self.book.observe(statement.note)
         self._seen_operator = now
 

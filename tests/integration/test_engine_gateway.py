@@ -315,29 +315,34 @@ def test_a_damaged_log_is_not_served(tmp_path: Path) -> None:
         gateway(tmp_path / "ledger").start()
 
 
-def test_a_rewritten_log_with_good_digests_does_not_replay(tmp_path: Path) -> None:
-    """Somebody who changes a record and repairs every digest still meets the block hashes in the next
-    records."""
+@pytest.mark.parametrize("place", [2, 4], ids=["middle", "last"])
+def test_a_rewritten_log_with_good_digests_is_not_served(tmp_path: Path, place: int) -> None:
+    """Somebody who changes a record and repairs every digest: the engine takes the other call as well.
+
+    In the middle the next record names the old block's hash; at the end the operator's own checkpoint does.
+    """
     address = counter_ledger(tmp_path / "ledger")
     process = gateway(tmp_path / "ledger").start()
     sender = Sender(process.health()["chainId"])
     for _ in range(3):
         process.result("eth_sendRawTransaction", "0x" + sender.sign(address, word(1)).hex())
+    eventually(lambda: process.health()["checkpoint"] == 5)
     process.stop()
     old = DurableLog(tmp_path / "ledger")
     bodies = old.read(0, 100)
     old.close()
     for name in ("log.sqlite", "log.mark"):
         (tmp_path / "ledger" / name).unlink()
-    second = records.decode(bodies[2])
-    assert isinstance(second, BlockRecord)
-    other = Sender(sender.chain_id).sign(address, word(1_000_000))
-    bodies[2] = records.encode(dataclasses.replace(second, raws=(other,)))
+    record = records.decode(bodies[place])
+    assert isinstance(record, BlockRecord)
+    other = sign_legacy(sender.key, sender.chain_id, place - 2, address, word(1_000_000), 200_000)
+    bodies[place] = records.encode(dataclasses.replace(record, raws=(other,)))
     new = DurableLog(tmp_path / "ledger")
     for body in bodies:
         new.append(body)
     new.close()
-    with pytest.raises(AssertionError, match=r"\[(REPLAY_DIFFERS|ENGINE_FAULT)\]"):
+    code = "REPLAY_DIFFERS" if place == 2 else "CHECKPOINT_DIFFERS"
+    with pytest.raises(AssertionError, match=rf"\[{code}\]"):
         gateway(tmp_path / "ledger").start()
 
 

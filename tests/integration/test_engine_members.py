@@ -349,6 +349,37 @@ async def test_a_foreign_checkpoint_is_found(world: World) -> None:
 
 
 @played
+async def test_a_bank_that_met_a_log_it_cannot_execute_starts_again_and_shows_its_evidence(
+    world: World,
+) -> None:
+    operator = await world.start()
+    await operator.send(1)
+    await world.step()
+    gap = sign_legacy(operator.sender.key, operator.sender.chain_id, 9, world.address, b"", 200_000)
+    head = operator.chain.head
+    body = records.encode(BlockRecord(head.number + 1, int(world.clock()), head.hash, (gap,)))
+    bodies = [*operator.chain.log.read(0, 100), body]
+    frontier = operator.chain.log.tree.frontier()
+    frontier.append(body)
+    honest = await compose(operator.chain, head.number + 1, operator.book.tip[1])
+    changed = dataclasses.replace(
+        honest,
+        size=head.number + 2,
+        number=head.number + 1,
+        root=frontier.root(),
+        previous=operator.book.tip[1],
+    )
+    bank = world.banks.pop("bank-a")
+    bank.operator_app = offering(world, operator, changed, bodies)
+    await bank.replica.step()
+    assert bank.evidence == ["REPLAY_DIFFERS"]
+    await bank.close()
+    again = await world.bank("bank-a", operator.app)
+    assert again.evidence == ["REPLAY_DIFFERS"]
+    assert again.chain.head == head
+
+
+@played
 async def test_a_forbidden_transaction_in_the_log_is_found(world: World) -> None:
     """An operator that deploys a contract of its own; its engine takes it, the members' rules don't."""
     operator = await world.start()

@@ -134,6 +134,7 @@ STATEMENTS = {
     "digest replaced": "UPDATE record SET digest = zeroblob(32) WHERE idx = 7",
     "records exchanged": "UPDATE record SET idx = 99 WHERE idx = 7; UPDATE record SET idx = 7 WHERE idx = 8;"
     "UPDATE record SET idx = 8 WHERE idx = 99",
+    "last record moved": "UPDATE record SET idx = 99 WHERE idx = 11",
     "summary changed": "UPDATE whole SET size = 11",
     "table gone": "DROP TABLE record",
 }
