@@ -66,6 +66,11 @@ class BankData:
         return self._proposal.release.kind == "dp"
 
     @property
+    def _memberships(self) -> int:
+        """How many banks may hold one enterprise; the privacy of a release counts each."""
+        return self._proposal.release.memberships or len(self._proposal.banks)
+
+    @property
     def recipe(self) -> Recipe | DpRecipe:
         """The recipe of this release."""
         return self._proposal.dp_recipe if self.private else self._proposal.recipe
@@ -118,7 +123,14 @@ class BankData:
             from bank_node.privacy import DpTrainer
 
             made: Any = DpTrainer(
-                self._proposal.dp_recipe, x, rows.label, halves, seeds, prior_log_odds, self._proposal.release
+                self._proposal.dp_recipe,
+                x,
+                rows.label,
+                halves,
+                seeds,
+                prior_log_odds,
+                self._proposal.release,
+                memberships=self._memberships,
             )
         else:
             made = LocalTrainer(self._proposal.recipe, x, rows.label, halves, seeds, prior_log_odds)
@@ -139,7 +151,7 @@ class BankData:
             return vector
         from bank_node.privacy import noise_histogram
 
-        return noise_histogram(vector, self._proposal.release, banks=len(self._proposal.banks))
+        return noise_histogram(vector, self._proposal.release, banks=self._memberships)
 
     def privacy(self) -> dict[str, Any]:
         """Return what the accountant says of this release."""

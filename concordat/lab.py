@@ -25,7 +25,7 @@ import node.config
 import node.processes
 from concordat.supervision import Supervisor
 from coordinator import founding
-from coordinator.daemon import write_relay
+from coordinator.relay import write_relay
 from coordinator.store import Store
 from node import enrolment
 from node.ingest import Mapping
@@ -35,6 +35,7 @@ from protocol.errors import ConcordatError, ConfigurationError, Unavailable
 from protocol.mailbox import COORDINATOR
 
 Tell = Callable[[str], None]
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,16 @@ class Lab:
         *,
         releases: Sequence[str] = ("none", "dp"),
         max_epsilon: float = 8.0,
+        host: str = LOOPBACK,
     ) -> None:
         """Found the consortium and make its nodes; nothing runs yet.
+
+        Args:
+            consortium: its name.
+            members: the institutions.
+            releases: kinds of release that the nodes approve without asking.
+            max_epsilon: the largest epsilon that they approve without asking.
+            host: address of this machine at which the edge and the exchange listen; all else stays on loopback.
 
         Raises:
             ConfigurationError: there is one in this directory already.
@@ -75,7 +84,7 @@ class Lab:
                 f"{self.directory} holds a consortium already",
                 "`concordat up` starts it; remove the directory for a new one.",
             )
-        ports = _free_ports(3 + len(members))
+        outer, ports = _free_ports(2, host), _free_ports(1 + len(members))
         home = self.directory / COORDINATOR
         home.mkdir(parents=True, mode=0o700)
         write_private(home / "secret/passphrase", secrets.token_urlsafe(32).encode())
@@ -88,9 +97,10 @@ class Lab:
                     f"consortium = {json.dumps(consortium)}",
                     "",
                     "[listen]",
-                    f'public = "127.0.0.1:{ports[0]}"',
-                    f'exchange = "127.0.0.1:{ports[1]}"',
-                    f'superlink = "127.0.0.1:{ports[2]}"',
+                    f'public = "{host}:{outer[0]}"',
+                    f'exchange = "{host}:{outer[1]}"',
+                    f'superlink = "{LOOPBACK}:{ports[0]}"',
+                    f"hosts = {json.dumps(sorted({host, LOOPBACK, 'localhost'}))}",
                     "",
                 ]
             ).encode(),
@@ -99,11 +109,16 @@ class Lab:
         founding.found(config)
         write_relay(config, Store.open(config.database_url(config.database.url)))
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda pair: self._make(*pair, releases, max_epsilon), zip(members, ports[3:], strict=True)))
+            list(
+                pool.map(
+                    lambda pair: self._make(*pair, releases, max_epsilon),
+                    zip(members, ports[1:], strict=True),
+                )
+            )
 
     def _make(self, member: Member, port: int, releases: Sequence[str], max_epsilon: float) -> None:
         home = self.directory / member.name
-        file = enrolment.initialise(home, member.name, member.role, f"127.0.0.1:{port}")
+        file = enrolment.initialise(home, member.name, member.role, f"{LOOPBACK}:{port}")
         kinds = ", ".join(f'"{kind}"' for kind in releases)
         sections = [
             "[trust]",
@@ -118,7 +133,12 @@ class Lab:
         if member.mapping is not None:
             write_private(home / "data/contract.json", member.contract)
             mapping = member.mapping
-            sections += ["", "[data]", f"file = {json.dumps(str(mapping.path))}", f"id = {json.dumps(mapping.id)}"]
+            sections += [
+                "",
+                "[data]",
+                f"file = {json.dumps(str(mapping.path))}",
+                f"id = {json.dumps(mapping.id)}",
+            ]
             if mapping.label is not None:
                 sections.append(f"label = {json.dumps(mapping.label)}")
             renamed = {field: column for field, column in mapping.columns.items() if field != column}
@@ -134,9 +154,7 @@ class Lab:
         began = time.monotonic()
         nodes = self.nodes()
         core = {COORDINATOR: coordinator.processes.processes(self.coordinator())}
-        enrolled = {
-            name: self._processes(name) for name in nodes if self.node(name).consortium is not None
-        }
+        enrolled = {name: self._processes(name) for name in nodes if self.node(name).consortium is not None}
         (self.directory / COORDINATOR / "run/ready").unlink(missing_ok=True)
         self.supervisor.start({**core, **enrolled})
         self._await_coordinator(began + patience)
@@ -160,7 +178,9 @@ class Lab:
 
     def _enroll(self, name: str) -> None:
         config = self.node(name)
-        invitation = self.call("POST", "/invitations", {"name": name, "role": config.node.role, "admit": True})
+        invitation = self.call(
+            "POST", "/invitations", {"name": name, "role": config.node.role, "admit": True}
+        )
         enrolment.enroll(self.directory / name / "node.toml", invitation, 30)
 
     def _processes(self, name: str) -> list[Process]:
@@ -241,22 +261,26 @@ def call(config: coordinator.config.CoordinatorConfig, method: str, path: str, b
             reply = client.request(method, path, json=body)
     except httpx.HTTPError:
         raise Unavailable(
-            "COORDINATOR_DOWN", "the coordinator's daemon doesn't answer", "`concordat up` or `coordinator run`."
+            "COORDINATOR_DOWN",
+            "the coordinator's daemon doesn't answer",
+            "`concordat up` or `coordinator run`.",
         ) from None
     content = reply.json()
     if reply.is_error:
         raise ConcordatError(
-            str(content.get("title", "ERROR")), str(content.get("detail", content)), str(content.get("hint", ""))
+            str(content.get("title", "ERROR")),
+            str(content.get("detail", content)),
+            str(content.get("hint", "")),
         )
     return content
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody uses at the moment."""
+def _free_ports(count: int, host: str = LOOPBACK) -> list[int]:
+    """Return ports of an address that nobody uses at the moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
+            each.bind((host, 0))
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:

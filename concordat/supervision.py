@@ -66,7 +66,7 @@ class Supervisor:
                     "startretries=100000",
                     "stopasgroup=true",
                     "killasgroup=true",
-                    "stopwaitsecs=8",
+                    "stopwaitsecs=3",
                     "redirect_stderr=true",
                     f"stdout_logfile={_escaped(str(log))}",
                     "stdout_logfile_maxbytes=20MB",

@@ -10,6 +10,9 @@ from node.config import SOCKET_PATH_LIMIT, Address, read_passphrase
 from protocol.errors import ConfigurationError
 from protocol.settings import Section, parse
 
+CONFIG_VARIABLE = "CONCORDAT_COORDINATOR"
+"""Environment variable that tells the ServerApp, which Flower starts, where the configuration is."""
+
 
 class CoordinatorSection(Section):
     """The consortium and where its coordinator keeps things."""

@@ -20,11 +20,12 @@ from typing import Any
 import uvicorn
 from dbos import DBOS, SetWorkflowID
 
-from coordinator import founding, operator_app, public_app, relay
+from coordinator import founding, operator_app, public_app
 from coordinator.config import CoordinatorConfig, load
 from coordinator.flower import Control
 from coordinator.jobs import Jobs
 from coordinator.registry import Registry
+from coordinator.relay import reload_relay, write_relay
 from coordinator.store import ENDED, Store
 from node.exchange import Exchange
 from node.keystore import write_private
@@ -36,7 +37,6 @@ from protocol.mailbox import COORDINATOR, object_name
 
 log = logging.getLogger(__name__)
 INBOX = "inbox"
-RELAY_CONFIG, RELAY_PID = "run/nats.conf", "run/nats.pid"
 
 
 class Daemon:
@@ -194,29 +194,6 @@ class _Server(uvicorn.Server):
 
     def install_signal_handlers(self) -> None:
         """Leave signals alone."""
-
-
-def write_relay(config: CoordinatorConfig, store: Store) -> None:
-    """Render the exchange's configuration from the registry."""
-    files = relay.RelayFiles(
-        certificate=config.path(founding.SERVER_CERTIFICATE).resolve(),
-        key=config.path(founding.SERVER_KEY).resolve(),
-        authority=config.path(founding.AUTHORITY_CERTIFICATE).resolve(),
-        store=config.path("exchange").resolve(),
-    )
-    names = [row["name"] for row in store.list_parties()]
-    write_private(
-        config.path(RELAY_CONFIG),
-        relay.render(config.consortium, config.listen.exchange, files, names).encode(),
-    )
-
-
-def reload_relay(config: CoordinatorConfig) -> None:
-    """Have the exchange's server read its configuration again."""
-    try:
-        os.kill(int(config.path(RELAY_PID).read_text()), signal.SIGHUP)
-    except (OSError, ValueError):
-        log.warning("the exchange's server could not be told to reload; it reads its users at its next start")
 
 
 def _steps(config: CoordinatorConfig) -> Any:

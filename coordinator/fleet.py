@@ -18,7 +18,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from coordinator.flower import line_of
-from node.flower.shim import ERROR, FIELD, RECORD
+from node.flower.shim import ERROR, FIELD, RECORD, envelope_of
 from protocol.envelope import Envelope, pack, unpack
 from protocol.errors import JobVoid, ProtocolError
 from protocol.identity import Directory, IdentityKey
@@ -73,7 +73,7 @@ class _Pending:
     why: str = "no answer"
 
 
-class Fleet:
+class Fleet(Grid):
     """The parties of a job behind Flower's grid; offers the grid's ``send_and_receive`` and, above it, :meth:`ask`.
 
     Args:
@@ -143,9 +143,46 @@ class Fleet:
 
     def read(self, reply: Message, place: Place) -> tuple[str, bytes]:
         """Return the sender and payload of an answer that ``send_and_receive`` let through."""
-        data = reply.content[RECORD][FIELD]
-        answer = unpack(data, recipient=COORDINATOR, job=place.job, directory=self._directory)
+        answer = unpack(envelope_of(reply), recipient=COORDINATOR, job=place.job, directory=self._directory)
         return answer.sender, answer.payload
+
+    # -- Flower's grid ----------------------------------------------------------------------------------------
+
+    def set_run(self, run: Run) -> None:
+        """See ``flwr.serverapp.Grid``."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """See ``flwr.serverapp.Grid``."""
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """See ``flwr.serverapp.Grid``."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """See ``flwr.serverapp.Grid``."""
+        return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[Any]:
+        """See ``flwr.serverapp.Grid``."""
+        return self._grid.get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """See ``flwr.serverapp.Grid``."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """See ``flwr.serverapp.Grid``."""
+        return self._grid.pull_messages(message_ids)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -156,7 +193,7 @@ class Fleet:
     def _deliver(self, messages: list[Message], seconds: float, turn: Callable[[], None]) -> list[Message]:
         pending: dict[str, _Pending] = {}
         for message in messages:
-            data = message.content[RECORD][FIELD]
+            data = envelope_of(message)
             party, job = message.metadata.group_id.split("/", 1)
             own = unpack(data, recipient=party, job=job, directory=self._directory)
             pending[party] = _Pending(data, own)
@@ -188,7 +225,7 @@ class Fleet:
                     continue
                 answers.append(reply)
                 took = round(time.monotonic() - began, 2)
-                size = len(reply.content[RECORD][FIELD])
+                size = len(envelope_of(reply))
                 self._told(entry.request.step, party, "answered", bytes=size, seconds=took)
             if gave_up and not pending:
                 raise PartiesMissing(messages[0].metadata.message_type, {}, gave_up)
@@ -256,7 +293,9 @@ class Fleet:
             entry.again, entry.why = again, str(record[ERROR])
             return None
         try:
-            answer = unpack(record[FIELD], recipient=COORDINATOR, job=request.job, directory=self._directory)
+            answer = unpack(
+                _bytes_of(reply), recipient=COORDINATOR, job=request.job, directory=self._directory
+            )
             found = (answer.sender, answer.attempt, answer.generation, answer.sequence)
             if found != (party, request.attempt, request.generation, request.sequence):
                 raise ProtocolError("ANSWER_UNEXPECTED", "an answer is not to what was asked")
@@ -273,6 +312,13 @@ class Fleet:
         if answer.step != request.step:
             raise Refusal("ANSWER_UNEXPECTED", f"{request.step}: {party} answered something else")
         return ""
+
+
+def _bytes_of(reply: Message) -> bytes:
+    try:
+        return envelope_of(reply)
+    except (KeyError, TypeError):
+        raise ProtocolError("ANSWER_MALFORMED", "an answer holds no envelope") from None
 
 
 def unpack_job(data: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class Control:
                     raise Unavailable("FLOWER_DOWN", "the SuperLink doesn't answer") from None
                 time.sleep(0.1)
 
-    def start(self, bundle: bytes, config: dict[str, str]) -> str:
+    def start(self, bundle: bytes, config: Mapping[str, str]) -> str:
         """Start a run of a bundle; returns the run's id."""
         import hashlib
 
@@ -126,7 +126,7 @@ class Control:
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
         with self._client() as client:
             reply = client.StartRun(
-                StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(config))
+                StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(config)))
             )
         return str(reply.run_id)
 

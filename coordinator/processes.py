@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from coordinator import founding
-from coordinator.config import CoordinatorConfig
-from coordinator.daemon import RELAY_CONFIG, RELAY_PID
-from coordinator.server_app import CONFIG_VARIABLE
+from coordinator.config import CONFIG_VARIABLE, CoordinatorConfig
+from coordinator.relay import RELAY_CONFIG, RELAY_PID
 from node.processes import FLOWER_ENVIRONMENT, Process
 
 

@@ -11,13 +11,22 @@ sealed end to end.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator import founding
+from coordinator.config import CoordinatorConfig
+from coordinator.store import Store
+from node.keystore import write_private
 from protocol.mailbox import COORDINATOR, bucket, inbox
 
 MAX_PAYLOAD = 8 * 2**20
+RELAY_CONFIG, RELAY_PID = "run/nats.conf", "run/nats.pid"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,3 +101,26 @@ def _stream(name: str) -> list[str]:
         f"$JS.API.DIRECT.GET.OBJ_{name}",
         f"$JS.API.DIRECT.GET.OBJ_{name}.>",
     ]
+
+
+def write_relay(config: CoordinatorConfig, store: Store) -> None:
+    """Render the exchange's configuration from the registry."""
+    files = RelayFiles(
+        certificate=config.path(founding.SERVER_CERTIFICATE).resolve(),
+        key=config.path(founding.SERVER_KEY).resolve(),
+        authority=config.path(founding.AUTHORITY_CERTIFICATE).resolve(),
+        store=config.path("exchange").resolve(),
+    )
+    names = [row["name"] for row in store.list_parties()]
+    write_private(
+        config.path(RELAY_CONFIG),
+        render(config.consortium, config.listen.exchange, files, names).encode(),
+    )
+
+
+def reload_relay(config: CoordinatorConfig) -> None:
+    """Have the exchange's server read its configuration again."""
+    try:
+        os.kill(int(config.path(RELAY_PID).read_text()), signal.SIGHUP)
+    except (OSError, ValueError):
+        log.warning("the exchange's server could not be told to reload; it reads its users at its next start")

@@ -17,7 +17,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from coordinator import founding
-from coordinator.config import CoordinatorConfig, load
+from coordinator.config import CONFIG_VARIABLE, CoordinatorConfig, load
 from coordinator.fleet import Fleet, PartiesMissing, Place
 from coordinator.hub import ROSTER, Hub
 from coordinator.registration import register
@@ -32,7 +32,6 @@ from protocol.mailbox import COORDINATOR
 from protocol.opening import Roster
 
 log = logging.getLogger(__name__)
-CONFIG_VARIABLE = "CONCORDAT_COORDINATOR"
 UPDATE = "update"
 STANDING = ("knots", "centring", "edges")
 SESSION_OPENINGS = (ROSTER, "knots", "centring")

@@ -76,7 +76,7 @@ class AutoApprove(Section):
     """Limits within which jobs are approved without asking; every limit must hold."""
 
     purposes: list[str] = Field(default_factory=lambda: ["train"])
-    releases: list[Literal["none", "dp"]] = Field(default_factory=lambda: ["dp"])
+    releases: tuple[Literal["none", "dp"], ...] = ("dp",)
     max_epsilon: float = Field(default=0.0, ge=0)
     min_banks: int = Field(default=3, ge=3)
 

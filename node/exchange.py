@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.api import ObjectMeta, ObjectMetaOptions, ObjectStoreConfig
+from nats.js.api import ObjectMeta, ObjectMetaOptions
 from nats.js.errors import BadRequestError, NotFoundError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
@@ -138,8 +138,7 @@ class Exchange:
         """
         self.listen(sender)
         while True:
-            with self._arrived:
-                seen = self._arrivals
+            seen = self._arrivals
             data = self.poll(sender, name)
             if data is not None:
                 return data
@@ -148,8 +147,7 @@ class Exchange:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Unavailable("EXCHANGE_TIMEOUT", f"nothing came from {sender} in time")
-            with self._arrived:
-                self._arrived.wait_for(lambda n=seen: self._arrivals != n, timeout=min(left, LOOK_SECONDS))
+            self.await_arrival(seen, min(left, LOOK_SECONDS))
 
     def listen(self, sender: str) -> None:
         """Be woken when a peer leaves an object."""
@@ -224,7 +222,7 @@ class Exchange:
                 await jetstream.stream_info(f"OBJ_{name}")
             except NotFoundError:
                 try:
-                    await jetstream.create_object_store(config=ObjectStoreConfig(bucket=name))
+                    await jetstream.create_object_store(name)
                 except BadRequestError as error:
                     # Another thread of the coordinator made it between the question and the answer.
                     if error.err_code != 10058:

@@ -139,6 +139,12 @@ class Release(Wire):
     kind: Literal["none", "dp"] = "none"
     epsilon: float | None = Field(default=None, gt=0.0, le=100.0, description="Per enterprise, all banks.")
     delta: float | None = Field(default=None, gt=0.0, lt=1e-2)
+    memberships: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Most banks that may hold one enterprise; all banks of the job if not stated.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

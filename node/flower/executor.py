@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from node.config import NodeConfig, load
-from node.flower.bundle import bundle_hash
+from node.flower.bundle import BUNDLE_HASH
 from node.flower.shim import SOCKET_VARIABLE, call
 
 
@@ -48,13 +48,8 @@ def guarded(install: Any, allowed: str, socket: Path) -> Any:
     return install_allowed
 
 
-def _serve(requests: IO[str], allowed: str, socket: Path) -> None:
+def _serve(requests: IO[str], module: Any) -> None:
     """Fork a ClientApp per request until the pipe closes; runs in the pre-imported process."""
-    from flwr.supernode.runtime import run_clientapp as module
-
-    import node.flower.shim  # noqa: F401 - imported so that a fork finds it in memory
-
-    module.install_from_fab = guarded(module.install_from_fab, allowed, socket)
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -87,23 +82,28 @@ def main() -> None:
     socket = config.socket()
     os.environ[SOCKET_VARIABLE] = str(socket)
     os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", str(config.flower.poll_seconds))
-    allowed = bundle_hash()
+    # Everything is imported before the fork, so that both processes and every ClientApp share it.
+    from flwr.supercore.cli.flower_superexec import flower_superexec
+    from flwr.supercore.superexec import run_superexec as superexec
+    from flwr.supercore.superexec.executor import LaunchResult
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+    from flwr.supernode.runtime import run_clientapp as clientapp
+
+    import node.flower.shim  # noqa: F401 - imported so that a fork finds it in memory
+
+    wrapped = guarded(vars(clientapp)["install_from_fab"], BUNDLE_HASH, socket)
+    setattr(clientapp, "install_from_fab", wrapped)  # noqa: B010
     reading, writing = os.pipe()
     parent = os.getpid()
     if os.fork() == 0:
         os.close(writing)
         _die_with(parent)
         with os.fdopen(reading) as requests:
-            _serve(requests, allowed, socket)
+            _serve(requests, clientapp)
         os._exit(0)
     os.close(reading)
 
-    from flwr.supercore.cli.flower_superexec import flower_superexec
-    from flwr.supercore.superexec import run_superexec as module
-    from flwr.supercore.superexec.executor import LaunchResult
-    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
-
-    class ForkingExecutor(SubprocessExecutor):  # type: ignore[misc]
+    class ForkingExecutor(SubprocessExecutor):
         def launch(self, spec: Any) -> Any:
             task = {
                 "address": spec.runtime_api_address,
@@ -114,7 +114,7 @@ def main() -> None:
             os.write(writing, (json.dumps(task) + "\n").encode())
             return LaunchResult.accepted()
 
-    module.get_executor = lambda *_, **__: ForkingExecutor()
+    setattr(superexec, "get_executor", lambda *_, **__: ForkingExecutor())  # noqa: B010
     sys.argv = _arguments(config)
     flower_superexec()
 

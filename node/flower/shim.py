@@ -26,18 +26,28 @@ def call(socket: Path, request: bytes) -> bytes:
         return connection.recv_bytes()
 
 
+def envelope_of(message: Message) -> bytes:
+    """Return the signed envelope that a Flower message carries.
+
+    Raises:
+        KeyError: it carries none.
+        TypeError: what it carries is not bytes.
+    """
+    found = message.content.config_records[RECORD][FIELD]
+    if not isinstance(found, bytes):
+        raise TypeError("an envelope is bytes")
+    return found
+
+
 def _pass_on(message: Message, _: Context) -> Message:
-    record: dict[str, bytes | str]
     try:
-        envelope = message.content[RECORD][FIELD]
-        reply = call(Path(os.environ[SOCKET_VARIABLE]), b"F" + envelope)
-        record = {FIELD: reply}
+        record = ConfigRecord({FIELD: call(Path(os.environ[SOCKET_VARIABLE]), b"F" + envelope_of(message))})
     except (OSError, EOFError):
         # The daemon is restarting; the coordinator sends again.
-        record = {ERROR: "DAEMON_UNAVAILABLE"}
+        record = ConfigRecord({ERROR: "DAEMON_UNAVAILABLE"})
     except (KeyError, TypeError):
-        record = {ERROR: "MESSAGE_MALFORMED"}
-    return Message(content=RecordDict({RECORD: ConfigRecord(record)}), reply_to=message)
+        record = ConfigRecord({ERROR: "MESSAGE_MALFORMED"})
+    return Message(content=RecordDict({RECORD: record}), reply_to=message)
 
 
 @app.query("enlist")

@@ -30,6 +30,7 @@ def _in_memory(name: str, content: bytes) -> str:
 def _sign_off(config: NodeConfig, private: bytes, authority: Path) -> None:
     """Tell the SuperLink that this node's former process is gone, if the node is known there."""
     import httpx
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
         PublicFormat,
@@ -41,6 +42,7 @@ def _sign_off(config: NodeConfig, private: bytes, authority: Path) -> None:
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
     key = load_ssh_private_key(private, None)
+    assert isinstance(key, EllipticCurvePrivateKey)
     public = key.public_key()
     with (
         contextlib.suppress(httpx.HTTPError),
