@@ -222,34 +222,42 @@ def replay(gateway: Gateway, transactions: int) -> dict[str, Any]:
     }
 
 
-def kills(gateway: Gateway, count: int) -> dict[str, int]:
-    """Kill -9 at random instants under load; count what was acknowledged and is missing or elsewhere."""
-    acknowledged: dict[str, Any] = {}
+def kills(folder: Path, engine: str, count: int) -> dict[str, int]:
+    """Kill -9 at random instants under load, on a new ledger every 25 kills; count what is missing afterwards."""
+    total, wrong, largest = 0, 0, 0
+    for group in range(0, count, 25):
+        gateway = Gateway(folder / f"killed-{group}", engine)
+        gateway.start()
+        acknowledged: dict[str, Any] = {}
+        for _ in range(min(25, count - group)):
+            _kill_once(gateway, acknowledged)
+        connection = gateway.connection()
+        for transaction, found in acknowledged.items():
+            request = {"id": 1, "method": "concordat_getAcknowledgement", "params": [transaction]}
+            wrong += post(connection, request).get("result") != found
+        largest = max(largest, height(gateway))
+        total += len(acknowledged)
+        gateway.kill()
+    return {"kills": count, "acknowledged": total, "lostOrMoved": wrong, "longestLog": largest}
 
-    def load(load_: Load) -> None:
+
+def _kill_once(gateway: Gateway, acknowledged: dict[str, Any]) -> None:
+    def load(mine: Load) -> None:
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError):
             connection = gateway.connection()
             while True:
-                (body,) = load_.bodies(1)
+                (body,) = mine.bodies(1)
                 found = post(connection, {**body, "method": "concordat_sendRawTransaction"})["result"]
                 acknowledged[found["transactionHash"]] = found
 
-    for _ in range(count):
-        threads = [threading.Thread(target=load, args=(Load(gateway),)) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        time.sleep(secrets.randbelow(300) / 1000)
-        gateway.kill()
-        for thread in threads:
-            thread.join()
-        gateway.start()
-    connection, wrong = gateway.connection(), 0
-    for transaction, found in acknowledged.items():
-        answer = post(
-            connection, {"id": 1, "method": "concordat_getAcknowledgement", "params": [transaction]}
-        )
-        wrong += answer.get("result") != found
-    return {"kills": count, "acknowledged": len(acknowledged), "lostOrMoved": wrong}
+    threads = [threading.Thread(target=load, args=(Load(gateway),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(secrets.randbelow(300) / 1000)
+    gateway.kill()
+    for thread in threads:
+        thread.join()
+    gateway.start()
 
 
 def main() -> None:
@@ -278,7 +286,7 @@ def main() -> None:
             sent = options.count * 2 + options.count // 8 * 8 + options.state
             result["replay"] = replay(gateway, sent)
             if options.kills:
-                result["killed"] = kills(gateway, options.kills)
+                result["killed"] = kills(Path(folder), options.engine, options.kills)
         finally:
             gateway.kill()
     print(json.dumps(result, indent=1))
