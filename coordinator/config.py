@@ -33,6 +33,10 @@ class ListenSection(Section):
     # What institutions are told to dial, where it isn't the listening address itself.
     public_address: Address | None = None
     exchange_address: Address | None = None
+    # Where the coordinator itself reaches the exchange, where its server runs in another container.
+    exchange_dial: Address | None = None
+    # Where the exchange's server answers health checks; keep it on loopback, it tells who is connected.
+    exchange_monitor: Address | None = None
 
 
 class DatabaseSection(Section):
@@ -100,6 +104,13 @@ class CoordinatorConfig(Section):
     def public_address(self) -> str:
         """Return what institutions dial for enrolment and Flower."""
         return self.listen.public_address or self.listen.public
+
+    def exchange_dial(self) -> str:
+        """Return what the coordinator itself dials for the exchange; a wildcard stands for this machine."""
+        if self.listen.exchange_dial is not None:
+            return self.listen.exchange_dial
+        host, _, port = self.listen.exchange.rpartition(":")
+        return f"127.0.0.1:{port}" if host == "0.0.0.0" else self.listen.exchange  # noqa: S104 - compared, not bound
 
     def exchange_address(self) -> str:
         """Return what institutions dial for the exchange."""

@@ -50,7 +50,7 @@ class Daemon:
         self.store = Store.open(config.database_url(config.database.url))
         self.control = Control(config.listen.superlink, authority)
         self.exchange = Exchange(
-            f"tls://{config.listen.exchange}", keys.tls_context(authority), config.consortium, COORDINATOR
+            f"tls://{config.exchange_dial()}", keys.tls_context(authority), config.consortium, COORDINATOR
         )
         self.registry = Registry(
             config,

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 
 from coordinator.flower import line_of
 from node.flower.shim import ERROR, FIELD, RECORD, envelope_of

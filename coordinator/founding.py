@@ -18,6 +18,11 @@ AUTHORITY_CERTIFICATE = "pki/ca.crt"
 AUTHORITY_KEY = "pki/ca.key"
 SERVER_CERTIFICATE = "pki/server.crt"
 SERVER_KEY = "pki/server.key"
+EXCHANGE = "exchange"
+"""Everything that the exchange's server reads and writes, so that it can run where nothing else is."""
+EXCHANGE_CERTIFICATE = f"{EXCHANGE}/server.crt"
+EXCHANGE_KEY = f"{EXCHANGE}/server.key"
+EXCHANGE_AUTHORITY = f"{EXCHANGE}/ca.crt"
 REGISTRY_KEY = "keys/registry.pem"
 SUPEREXEC_SECRET = "secret/superexec"  # noqa: S105 - a path
 OWN_KEYS = "keys"
@@ -42,21 +47,23 @@ def found(config: CoordinatorConfig) -> None:
     own.save_certificate(authority.issue_client(own.certificate_request(COORDINATOR), COORDINATOR))
     write_private(config.path(REGISTRY_KEY), registry.to_pem(passphrase))
     write_private(config.path(SUPEREXEC_SECRET), secrets.token_bytes(48))
-    _server_certificate(config, authority)
+    _server_certificate(config, authority, "coordinator", SERVER_CERTIFICATE, SERVER_KEY)
+    _server_certificate(config, authority, "exchange", EXCHANGE_CERTIFICATE, EXCHANGE_KEY)
+    write_private(config.path(EXCHANGE_AUTHORITY), authority.certificate_pem())
     write_private(config.path(AUTHORITY_CERTIFICATE), authority.certificate_pem())
     config.path(AUTHORITY_CERTIFICATE).chmod(0o644)
     write_private(config.path(AUTHORITY_KEY), authority.key_pem(passphrase))
 
 
-def _server_certificate(config: CoordinatorConfig, authority: Authority) -> None:
+def _server_certificate(
+    config: CoordinatorConfig, authority: Authority, name: str, certificate_file: str, key_file: str
+) -> None:
     key = new_key()
-    certificate = authority.issue_server(
-        key.public_key(), f"{config.consortium} coordinator", config.listen.hosts
-    )
-    write_private(config.path(SERVER_CERTIFICATE), certificate + authority.certificate_pem())
+    certificate = authority.issue_server(key.public_key(), f"{config.consortium} {name}", config.listen.hosts)
+    write_private(config.path(certificate_file), certificate + authority.certificate_pem())
     # NATS and Flower read a server's key from a file in the clear; it opens no door but their own.
     write_private(
-        config.path(SERVER_KEY),
+        config.path(key_file),
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),

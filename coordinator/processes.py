@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from coordinator import founding
@@ -11,8 +12,13 @@ from coordinator.relay import RELAY_CONFIG, RELAY_PID
 from node.processes import FLOWER_ENVIRONMENT, Process
 
 
-def processes(config: CoordinatorConfig) -> list[Process]:
-    """Return the coordinator's processes: the exchange's server, its daemon, Flower's SuperLink and SuperExec."""
+def processes(config: CoordinatorConfig, without: Collection[str] = ()) -> list[Process]:
+    """Return the coordinator's processes: the exchange's server, its daemon, Flower's SuperLink and SuperExec.
+
+    Args:
+        config: the coordinator's.
+        without: names of processes that run elsewhere, such as the exchange's server in a container of its own.
+    """
     binaries = Path(sys.executable).parent
 
     def path(*parts: str) -> str:
@@ -40,7 +46,7 @@ def processes(config: CoordinatorConfig) -> list[Process]:
         *("--superexec-auth-secret-file", path(founding.SUPEREXEC_SECRET)),
     )
     relay = (str(binaries / "nats-server"), "--config", path(RELAY_CONFIG), "--pid", path(RELAY_PID))
-    return [
+    described = [
         Process("exchange", relay, {}, 10),
         Process("superlink", superlink, flower, 20),
         Process(
@@ -48,3 +54,4 @@ def processes(config: CoordinatorConfig) -> list[Process]:
         ),
         Process("superexec", superexec, {**flower, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}, 40),
     ]
+    return [process for process in described if process.name not in without]

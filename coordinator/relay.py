@@ -25,7 +25,7 @@ from node.keystore import write_private
 from protocol.mailbox import COORDINATOR, bucket, inbox
 
 MAX_PAYLOAD = 8 * 2**20
-RELAY_CONFIG, RELAY_PID = "run/nats.conf", "run/nats.pid"
+RELAY_CONFIG, RELAY_PID = f"{founding.EXCHANGE}/nats.conf", f"{founding.EXCHANGE}/nats.pid"
 log = logging.getLogger(__name__)
 
 
@@ -106,15 +106,17 @@ def _stream(name: str) -> list[str]:
 def write_relay(config: CoordinatorConfig, store: Store) -> None:
     """Render the exchange's configuration from the registry."""
     files = RelayFiles(
-        certificate=config.path(founding.SERVER_CERTIFICATE).resolve(),
-        key=config.path(founding.SERVER_KEY).resolve(),
-        authority=config.path(founding.AUTHORITY_CERTIFICATE).resolve(),
-        store=config.path("exchange").resolve(),
+        certificate=config.path(founding.EXCHANGE_CERTIFICATE).resolve(),
+        key=config.path(founding.EXCHANGE_KEY).resolve(),
+        authority=config.path(founding.EXCHANGE_AUTHORITY).resolve(),
+        store=config.path(founding.EXCHANGE, "store").resolve(),
     )
     names = [row["name"] for row in store.list_parties()]
     write_private(
         config.path(RELAY_CONFIG),
-        render(config.consortium, config.listen.exchange, files, names).encode(),
+        render(
+            config.consortium, config.listen.exchange, files, names, config.listen.exchange_monitor
+        ).encode(),
     )
 
 

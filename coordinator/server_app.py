@@ -66,7 +66,7 @@ class Server:
         )
         authority = config.path(founding.AUTHORITY_CERTIFICATE)
         self._exchange = Exchange(
-            f"tls://{config.listen.exchange}", keys.tls_context(authority), config.consortium, COORDINATOR
+            f"tls://{config.exchange_dial()}", keys.tls_context(authority), config.consortium, COORDINATOR
         )
         self._fleet = Fleet(
             grid,
