@@ -15,6 +15,8 @@ from protocol.errors import ConfigurationError
 from protocol.settings import Section, parse
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
+MEMBERSHIP = "consortium/membership.toml"
+"""Where the section [consortium] lies when the configuration itself is mounted read-only."""
 # The kernel allows 108 bytes for the path of a Unix socket.
 SOCKET_PATH_LIMIT = 100
 
@@ -46,6 +48,12 @@ class ConsortiumSection(Section):
     exchange: Address
     authority: Path = Path("consortium/ca.crt")
     registry_key: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Membership(Section):
+    """The file beside a read-only configuration."""
+
+    consortium: ConsortiumSection
 
 
 class DatabaseSection(Section):
@@ -184,5 +192,9 @@ def load(path: Path) -> NodeConfig:
         raise ConfigurationError(
             "CONFIG_UNREADABLE", f"{path}: {reason}", "`concordat node init` makes a new one."
         ) from None
-    config = parse(text, NodeConfig, str(path))
-    return config.model_copy(update={"base": path.parent.resolve()})
+    config = parse(text, NodeConfig, str(path)).model_copy(update={"base": path.parent.resolve()})
+    beside = config.path(MEMBERSHIP)
+    if config.consortium is None and beside.exists():
+        joined = parse(beside.read_text("utf-8"), Membership, str(beside)).consortium
+        return config.model_copy(update={"consortium": joined})
+    return config

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from node.config import NodeConfig, load
+from node.config import MEMBERSHIP, NodeConfig, load
 from node.door import Door
 from node.egress import EgressLog
 from node.keystore import Keystore, write_private
@@ -48,7 +48,6 @@ def initialise(directory: Path, name: str, role: str, runtime: str) -> Path:
         raise ConfigurationError("NODE_EXISTS", f"{file} exists already", "Use another directory.")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(directory / "secret/passphrase", secrets.token_urlsafe(32).encode())
-    write_private(directory / "secret/superexec", secrets.token_bytes(48))
     write_private(
         file,
         "\n".join(
@@ -64,9 +63,20 @@ def initialise(directory: Path, name: str, role: str, runtime: str) -> Path:
             ]
         ).encode(),
     )
+    equip(file)
+    return file
+
+
+def equip(file: Path) -> NodeConfig:
+    """Make the keys of a node whose configuration and passphrase somebody else has put in place.
+
+    Raises:
+        ConfigurationError: the configuration is wrong, the passphrase is missing, or there are keys already.
+    """
     config = load(file)
     Keystore.create(config.path("keys"), config.passphrase())
-    return file
+    write_private(config.path("secret/superexec"), secrets.token_bytes(48))
+    return config
 
 
 def append(file: Path, text: str) -> None:
@@ -128,19 +138,21 @@ def enroll(file: Path, invitation: dict[str, Any], patience: float) -> NodeConfi
         raise ConfigurationError("MEMBERSHIP_OTHER_KEY", "the registry states another key for this node")
     keys.save_certificate(membership["certificate"].encode())
     save(config.path(FILE), membership["directory"])
-    append(
-        file,
-        "\n".join(
-            [
-                "[consortium]",
-                f"name = {json.dumps(invitation['consortium'])}",
-                f"coordinator = {json.dumps(invitation['coordinator'])}",
-                f"exchange = {json.dumps(invitation['exchange'])}",
-                f'authority = "{AUTHORITY}"',
-                f"registry_key = {json.dumps(invitation['registry_key'])}",
-            ]
-        ),
+    section = "\n".join(
+        [
+            "[consortium]",
+            f"name = {json.dumps(invitation['consortium'])}",
+            f"coordinator = {json.dumps(invitation['coordinator'])}",
+            f"exchange = {json.dumps(invitation['exchange'])}",
+            f'authority = "{AUTHORITY}"',
+            f"registry_key = {json.dumps(invitation['registry_key'])}",
+        ]
     )
+    try:
+        append(file, section)
+    except OSError:
+        # The configuration is mounted read-only, as in a container; the node's own directory is not.
+        write_private(config.path(MEMBERSHIP), (section + "\n").encode())
     return load(file)
 
 
