@@ -98,6 +98,7 @@ class Replica:
             for text in offered:
                 await self._take(evidence.read(text, self.chain.genesis))
         self.witness.check_known(newest)
+        self.witness.settle(newest)
 
     async def _take(self, statement: Statement) -> None:
         self.witness.check_next(statement)

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.engine.port import TRANSACTION_GAS
 from protocol.errors import ConcordatError, LedgerError, ProtocolError
 
 MAX_BATCH = 200
@@ -148,12 +149,24 @@ def admit(request: Any, head: int) -> Call:
             params[rule.tag] = "latest"
     if method == "eth_getLogs":
         params = [_logs(params[0], head)]
+    if method in ("eth_call", "eth_estimateGas"):
+        _check_gas(params[0])
     if method == "eth_getProof":
         params[1] = [_slot(each) for each in _slots(params[1])]
     identifier = request.get("id")
     if not isinstance(identifier, str | int | float | None):
         raise ProtocolError("RPC_MALFORMED", "A request's id must be a string or a number.")
     return Call(identifier, method, params)
+
+
+def _check_gas(call: Any) -> None:
+    """Refuse a simulated call that may burn more than a real one."""
+    try:
+        gas = int(call.get("gas") or "0x0", 16)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ProtocolError("RPC_PARAMS", "The method takes other parameters.") from error
+    if gas > TRANSACTION_GAS:
+        raise LedgerError("RPC_RANGE", f"A call may use {TRANSACTION_GAS} gas.")
 
 
 def _slots(keys: Any) -> list[Any]:

@@ -25,6 +25,10 @@ from protocol.errors import ConcordatError, ConfigurationError
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
+MAX_CONNECTIONS = 1_000
+"""Connections at once; more are answered with 503."""
+
+
 @dataclass(frozen=True)
 class Listen:
     """Where to listen.
@@ -103,6 +107,7 @@ async def serve(
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=2,
+            limit_concurrency=MAX_CONNECTIONS,
             ssl_certfile=listen.certificate,
             ssl_keyfile=str(listen.key) if listen.key else None,
             ssl_ca_certs=str(listen.clients) if listen.clients else None,

@@ -75,6 +75,8 @@ class Witness:
         self._sources: set[str] = set()
         self._ahead: dict[str, Statement] = {}
         self._seen_operator = 0
+        observed = book.observation
+        self._observed = None if observed is None else evidence.read(observed, genesis)
         self._final_size = 0
 
     @property
@@ -114,18 +116,24 @@ class Witness:
         if statement.checkpoint.time > now + tolerance:
             raise self.accuse("CLOCK", "A block is dated into the future.", statement.note)
         self.check_known(statement)
+
+    def settle(self, statement: Statement) -> None:
+        """Remember the operator's newest statement, once everything under it was replayed and cosigned.
+
+        Not earlier: until then the records are judged by the statement before, at which they did not exist.
+        """
+        self.check_running()
         self.book.observe(statement.note)
-        self._seen_operator = now
+        self._observed = statement
+        self._seen_operator = self.now
 
     def _memory(self, statement: Statement) -> list[Statement]:
         """Return what this member holds that the statement could contradict."""
         notes = [self.book.at(statement.size), self.book.following(statement.checkpoint.previous)]
         last = self.book.last
         notes.append(None if last is None else self.book.at(last.size))
-        texts = [note.encode() for note in notes if note is not None]
-        if self.book.observation is not None:
-            texts.append(self.book.observation)
-        return [evidence.read(text, self.genesis) for text in texts]
+        found = [evidence.read(note.encode(), self.genesis) for note in notes if note is not None]
+        return found if self._observed is None else [*found, self._observed]
 
     def _compare(self, first: Statement, second: Statement) -> None:
         kind = evidence.contradiction(first, second, self.genesis)
@@ -140,8 +148,8 @@ class Witness:
         Raises:
             LedgerError: ``LEDGER_HALTED``.
         """
-        for earlier in self._memory(statement):
-            self._compare(earlier, statement)
+        for other in (statement, *self._memory(statement)):
+            self._compare(other, statement)
 
     def check_next(self, statement: Statement) -> None:
         """Judge a checkpoint that the operator offers as the next one.
@@ -172,16 +180,14 @@ class Witness:
             raise self.accuse("RECORD_FORBIDDEN", f"Record {record.number}: {problem}", statement.note)
 
     def _record_problem(self, record: BlockRecord, previous_time: int) -> str | None:
-        observation = self.book.observation
         if record.time < previous_time:
             return "its time lies before that of the block before."
         if record.time > self.now + self.genesis.clock_tolerance:
             return "its time lies in the future."
-        if observation is not None:
-            seen = evidence.read(observation, self.genesis)
-            stated = (seen.time or 0) - self.genesis.clock_tolerance
-            if record.number >= seen.size and record.time < stated:
-                return "its time lies before the operator stated that no such block existed."
+        seen = self._observed
+        stated = 0 if seen is None or record.number < seen.size else seen.time or 0
+        if record.time < stated - self.genesis.clock_tolerance:
+            return "its time lies before the operator stated that no such block existed."
         first = (record.number - 1) * MAX_BLOCK_TRANSACTIONS
         if record.number <= self._deployment_blocks:
             if record.raws != self.genesis.deployments[first : first + MAX_BLOCK_TRANSACTIONS]:

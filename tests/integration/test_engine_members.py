@@ -266,6 +266,40 @@ def test_an_operator_that_dates_blocks_wrongly_is_found(tmp_path: Path, shift: i
 
 
 @played
+async def test_a_block_dated_back_behind_an_honest_one_is_found(world: World) -> None:
+    """Both come under one checkpoint, whose own time is right."""
+    off = [0.0]
+    operator = await world.operator(clock=lambda: world.clock() + off[0])
+    for name in BANKS:
+        await world.bank(name, operator.app)
+    await operator.send(2)
+    world.clock.now += 1000
+    await world.step()
+    off[0] = -100
+    await operator.send(1, publish=False)
+    off[0] = 0
+    await operator.send(1)
+    await world.step()
+    all_stopped(world, "RECORD_FORBIDDEN")
+
+
+@played
+async def test_the_operators_last_word_is_remembered_through_a_restart(world: World) -> None:
+    off = [0.0]
+    operator = await world.operator(clock=lambda: world.clock() + off[0])
+    await world.bank("bank-a", operator.app)
+    await operator.send(2)
+    world.clock.now += 1000
+    await world.step()
+    await world.banks["bank-a"].close()
+    off[0] = -100
+    await operator.send(1)
+    again = await world.bank("bank-a", operator.app)
+    await again.replica.step()
+    assert again.evidence == ["CLOCK"]
+
+
+@played
 async def test_a_late_block_within_the_tolerance_is_fine(world: World) -> None:
     off = [0.0]
     operator = await world.operator(clock=lambda: world.clock() + off[0])
@@ -342,7 +376,6 @@ async def test_a_foreign_checkpoint_is_found(world: World) -> None:
     bank = world.banks["bank-a"]
     bodies = operator.chain.log.read(0, 100)
     bank.operator_app = offering(world, operator, dataclasses.replace(honest, members=b"\7" * 32), bodies)
-    await bank.replica.step()
     await bank.replica.step()
     assert bank.evidence == ["WRONG_LEDGER"]
     judge(bank.book.evidence()[0], world.genesis)

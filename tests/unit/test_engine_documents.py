@@ -178,6 +178,15 @@ def test_log_queries_are_bounded() -> None:
             call("eth_getLogs", bad)
 
 
+def test_simulated_calls_are_bounded() -> None:
+    call("eth_call", {"gas": hex(1 << 24)})
+    with pytest.raises(LedgerError, match=r"\[RPC_RANGE\]"):
+        call("eth_call", {"gas": hex((1 << 24) + 1)})
+    for bad in ("0x", {"gas": "much"}, {"gas": 5}, None):
+        with pytest.raises(ProtocolError, match=r"\[RPC_PARAMS\]"):
+            call("eth_estimateGas", bad)
+
+
 def test_proofs_are_bounded() -> None:
     assert call("eth_getProof", "0x", ["0x1f"] * 64).params[1][63] == "0x" + "00" * 31 + "1f"
     for bad in ("0x0", ["zz"], ["-0x1"], ["0x" + "11" * 33], [5]):
