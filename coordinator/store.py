@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from node.store import connect, migrate
 
@@ -231,6 +233,13 @@ class Store:
 
     def take_leases(self, job: str, names: list[str]) -> list[str]:
         """Take the leases of all institutions of a job, or none; returns those that another job holds."""
+        try:
+            return self._take_leases(job, names)
+        except IntegrityError:
+            # Another job took one between the look and the taking; nothing of this one's stands.
+            return self._take_leases(job, names)
+
+    def _take_leases(self, job: str, names: list[str]) -> list[str]:
         with self.engine.begin() as db:
             held = db.execute(sa.select(leases).where(leases.c.party.in_(names))).mappings().all()
             busy = [row["party"] for row in held if row["job"] != job]
@@ -246,10 +255,10 @@ class Store:
 
     def save_opening(self, job: str, name: str, attempt: int, total: bytes) -> None:
         """Keep an opened total; the first one stands, whatever comes later."""
-        with self.engine.begin() as db:
-            key = (openings.c.job == job, openings.c.name == name, openings.c.attempt == attempt)
+        key = (openings.c.job == job, openings.c.name == name, openings.c.attempt == attempt)
+        row = {"job": job, "name": name, "attempt": attempt, "total": total, "at": time.time()}
+        with suppress(IntegrityError), self.engine.begin() as db:
             if db.execute(sa.select(openings.c.job).where(*key)).first() is None:
-                row = {"job": job, "name": name, "attempt": attempt, "total": total, "at": time.time()}
                 db.execute(openings.insert().values(**row))
 
     def openings(self, job: str) -> dict[tuple[str, int], bytes]:
@@ -259,6 +268,13 @@ class Store:
 
     def next(self, counter: str) -> int:
         """Return the next number of a counter, from 1."""
+        try:
+            return self._next(counter)
+        except IntegrityError:
+            # Another transaction has just made the counter; now it is there to be counted up.
+            return self._next(counter)
+
+    def _next(self, counter: str) -> int:
         with self.engine.begin() as db:
             changed = db.execute(
                 counters.update().where(counters.c.name == counter).values(value=counters.c.value + 1)

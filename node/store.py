@@ -32,7 +32,7 @@ proposals = sa.Table(
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("received_at", sa.Integer, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("decided_by", sa.String(80), nullable=False, default=""),
+    sa.Column("decided_by", sa.String(200), nullable=False, default=""),
     sa.Column("decided_at", sa.Integer, nullable=False, default=0),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("approval", sa.Text, nullable=False, default=""),

@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("document", sa.Text, nullable=False),
         sa.Column("received_at", sa.Integer, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("decided_by", sa.String(80), nullable=False, server_default=""),
+        sa.Column("decided_by", sa.String(200), nullable=False, server_default=""),
         sa.Column("decided_at", sa.Integer, nullable=False, server_default="0"),
         sa.Column("reason", sa.Text, nullable=False, server_default=""),
         sa.Column("approval", sa.Text, nullable=False, server_default=""),
