@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from supervisor.xmlrpc import SupervisorTransport
 
 from node.processes import Process
 from protocol.errors import ConfigurationError, Unavailable
@@ -97,7 +97,9 @@ class Supervisor:
         deadline = time.monotonic() + 10
         while not self.alive():
             if time.monotonic() > deadline:
-                raise Unavailable("SUPERVISOR_DOWN", f"supervisord did not start; see {self.directory}/supervisord.log")
+                raise Unavailable(
+                    "SUPERVISOR_DOWN", f"supervisord did not start; see {self.directory}/supervisord.log"
+                )
             time.sleep(0.05)
 
     def run(self, groups: Mapping[str, Sequence[Process]]) -> int:
@@ -110,44 +112,43 @@ class Supervisor:
     def add(self, groups: Mapping[str, Sequence[Process]], known: Mapping[str, Sequence[Process]]) -> None:
         """Start more groups beside the known ones."""
         self.render({**known, **groups})
-        proxy = self._proxy()
-        proxy.supervisor.reloadConfig()
+        self._call("reloadConfig")
         for name in groups:
-            proxy.supervisor.addProcessGroup(name)
+            self._call("addProcessGroup", name)
 
     def alive(self) -> bool:
         """Return whether supervisord answers."""
         if not self._socket.exists():
             return False
         try:
-            self._proxy().supervisor.getState()
+            self._call("getState")
         except (OSError, xmlrpc.client.Error):
             return False
         return True
 
     def processes(self) -> list[dict[str, Any]]:
         """Return what supervisord knows of its processes."""
-        found: list[dict[str, Any]] = self._proxy().supervisor.getAllProcessInfo()
+        found: list[dict[str, Any]] = self._call("getAllProcessInfo")
         return found
 
     def kill(self, party: str, process: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process (failure tests); supervisord starts it again."""
-        self._proxy().supervisor.signalProcess(f"{party}:{party}.{process}", str(int(number)))
+        self._call("signalProcess", f"{party}:{party}.{process}", str(int(number)))
 
     def stop(self, party: str, process: str) -> None:
         """Stop one process."""
-        self._proxy().supervisor.stopProcess(f"{party}:{party}.{process}")
+        self._call("stopProcess", f"{party}:{party}.{process}")
 
     def start_one(self, party: str, process: str) -> None:
         """Start one process."""
-        self._proxy().supervisor.startProcess(f"{party}:{party}.{process}")
+        self._call("startProcess", f"{party}:{party}.{process}")
 
     def shutdown(self) -> None:
         """Stop everything and wait for it."""
         if not self.alive():
             return
         pid = int((self.directory / "supervisord.pid").read_text())
-        self._proxy().supervisor.shutdown()
+        self._call("shutdown")
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
@@ -157,10 +158,39 @@ class Supervisor:
             time.sleep(0.1)
         raise Unavailable("SUPERVISOR_STUCK", "the processes did not stop in time")
 
-    def _proxy(self) -> Any:
-        return xmlrpc.client.ServerProxy(
-            "http://localhost", transport=SupervisorTransport("", "", f"unix://{self._socket}")
-        )
+    def _call(self, method: str, *arguments: str) -> Any:
+        transport = _UnixTransport(self._socket)
+        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC over a Unix socket that is closed after use."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        if self._connection and self._connection[1]:
+            return self._connection[1]
+        connection = _UnixConnection(self._path)
+        self._connection = host, connection
+        return connection
 
 
 def _quoted(part: str) -> str:

@@ -1,0 +1,137 @@
+"""A party killed at every boundary between two steps comes back and gives the same bytes.
+
+In process, over a relay in memory (``consortium_world``): one job in which each boundary of a party kills it once.
+What is masked is masked once per label (the ledger of ``protocol.labels``), and the model is the one that an
+undisturbed run gives.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from consortium_world import RECIPE, World, payload_of
+
+from concordat import dataset
+from concordat.economy import write_economy
+from concordat.simulate import proposal_for, simulate
+from node import egress
+from node.ingest import Table
+from protocol.contract import DataContract
+from protocol.job import Deadlines
+from protocol.mailbox import COORDINATOR
+
+pytestmark = pytest.mark.timeout(300)
+DEADLINES = Deadlines(enlist=60, session=60, round=60, finish=60)
+
+
+@pytest.fixture(scope="module")
+def economy(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataContract, dict[str, Table]]:
+    home = tmp_path_factory.mktemp("economy")
+    write_economy(home, count=600, banks=4, seed=2, kind="parquet")
+    data = dataset.load(home)
+    banks = [party.name for party in data.parties if party.role == "bank"]
+    return data.contract(), {bank: data.table(bank) for bank in banks}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    economy: tuple[DataContract, dict[str, Table]], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    contract, tables = economy
+    proposal = proposal_for(list(tables), contract, "world", recipe=RECIPE, seed=3, min_rows=20)
+    return simulate(proposal, contract, tables, tmp_path_factory.mktemp("twin")).model
+
+
+@pytest.fixture
+def world(
+    economy: tuple[DataContract, dict[str, Table]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    return World(tmp_path, *economy, monkeypatch)
+
+
+def _checked(world: World, row: dict[str, object], model: str) -> None:
+    """Finished in the first attempt, with the undisturbed model and nothing masked twice."""
+    assert (row["state"], row["attempt"]) == ("finished", 0), row["cause"]
+    assert world.store.list_models()[0]["digest"] == model
+    assert len(world.ledger) > 0
+    # Every masked payload of a bank, however often it was sent, is the same bytes.
+    sent: dict[tuple[str, str, int], set[bytes]] = {}
+    for sender, step, data in world.relay.held:
+        if step in ("knots", "centring", "edges", "histogram"):
+            sent.setdefault((sender, step, 0), set()).add(payload_of(data))
+    assert sent
+    assert all(len(payloads) == 1 for payloads in sent.values())
+    for each in world.nodes.values():
+        head = egress.read_head(each.home / "egress.head")
+        assert head is not None
+        egress.verify(each.store, each.key.public, {"file": head})
+
+
+def test_an_undisturbed_job_gives_the_simulated_model(world: World, undisturbed: str) -> None:
+    _checked(world, world.run(world.submit(deadlines=DEADLINES)), undisturbed)
+
+
+# The first bank of the roster draws the group key; any other receives it.
+@pytest.mark.parametrize("victim", ["bank-1", "bank-3"])
+def test_a_bank_killed_at_every_boundary(world: World, undisturbed: str, victim: str) -> None:
+    world.faults.victims = frozenset({victim})
+    row = world.run(world.submit(deadlines=DEADLINES))
+    _checked(world, row, undisturbed)
+    visited = world.faults.visited[victim]
+    assert len(visited) > 60
+    for boundary in (
+        "before keeping step knots.0",
+        "after step update.0.2",
+        "before put centring for coordinator",
+        "after put histogram for coordinator",
+        "got edges of coordinator",
+        "before vault keys",
+        "after guard",
+    ):
+        assert boundary in visited
+
+
+def test_the_server_killed_at_every_boundary(world: World, undisturbed: str) -> None:
+    world.faults.victims = frozenset({COORDINATOR})
+    row = world.run(world.submit(deadlines=DEADLINES))
+    _checked(world, row, undisturbed)
+    visited = world.faults.visited[COORDINATOR]
+    assert {"before opening update.2", "after opening knots", "before model", "after model"} <= set(visited)
+    assert len(visited) > 40
+
+
+def test_everybody_killed_at_every_kept_byte(world: World, undisturbed: str) -> None:
+    world.faults.victims = frozenset({*world.nodes, COORDINATOR})
+    world.faults.only = lambda what: "vault" in what or "opening" in what
+    _checked(world, world.run(world.submit(deadlines=DEADLINES)), undisturbed)
+
+
+def test_red_a_bank_that_masks_anew_after_a_crash_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: what a step kept is made again (with fresh bytes) when the process comes back."""
+    import node.session
+
+    honest = node.session.DurableChannel.once
+
+    def forgetful(self, name, make):  # type: ignore[no-untyped-def]
+        if name == "knots.0":
+            return make()
+        return honest(self, name, make)
+
+    monkeypatch.setattr(node.session.DurableChannel, "once", forgetful)
+    ring_noise = iter(range(1, 10_000))
+    from bank_node import encoding
+
+    statistics = encoding.knot_statistics
+
+    def drifting(*arguments):  # type: ignore[no-untyped-def]
+        return statistics(*arguments) + next(ring_noise)
+
+    monkeypatch.setattr(encoding, "knot_statistics", drifting)
+    world.faults.victims = frozenset({"bank-2"})
+    world.faults.only = lambda what: what == "after put knots for coordinator"
+    row = world.run(world.submit(deadlines=DEADLINES))
+    assert row["state"] == "failed"
+    assert "LABEL_REUSED" in str(row["cause"])
