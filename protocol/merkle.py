@@ -127,8 +127,7 @@ class MerkleTree:
         return tuple(reversed(path))
 
     def consistency_proof(self, first: int, second: int | None = None) -> tuple[bytes, ...]:
-        """Return the proof that the tree of `first` entries is a prefix of that of `second` (RFC 9162
-        §2.1.4.1).
+        """Return the proof that `first` entries are a prefix of `second` (RFC 9162 §2.1.4.1).
 
         Raises:
             ProtocolError: ``MERKLE_RANGE``; both sizes must be at least 1.
@@ -150,8 +149,7 @@ class MerkleTree:
         return tuple(reversed(path))
 
     def _range(self, start: int, end: int) -> bytes:
-        """Return the hash over [start, end); `start` is a multiple of the power of two at or above the
-        width."""
+        """Return the hash over [start, end); a whole subtree when the width is a power of two."""
         width = end - start
         if width & (width - 1) == 0:
             at = (start // width) * SIZE

@@ -24,8 +24,7 @@ HINT = "Run `python -m ledger.engine install` (it needs the npm registry, or a m
 
 
 def directory() -> Path:
-    """Return the folder that holds (or will hold) ``node_modules``: ``CONCORDAT_ENGINE_PACKAGES``, or this
-    one."""
+    """Return the folder of ``node_modules``: ``CONCORDAT_ENGINE_PACKAGES``, or this one."""
     return Path(os.environ.get("CONCORDAT_ENGINE_PACKAGES") or HERE).resolve()
 
 

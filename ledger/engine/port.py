@@ -23,9 +23,8 @@ TRANSACTION_GAS = 1 << 24
 """Gas limit of one transaction (the cap of EIP-7825)."""
 
 BLOCK_GAS = 1 << 31
-"""Gas limit of a block. 50 transactions use at most 50 · 2^24 < 2^30, EIP-1559's target (half the limit), so
-the
-base fee, zero at genesis, can never rise."""
+"""Gas limit of a block. 50 transactions use at most 50 · 2^24 < 2^30, which is EIP-1559's target (half the limit),
+so the base fee, zero at genesis, can never rise."""
 
 HARDFORKS = ("prague",)
 """Rule sets a genesis may name."""
@@ -87,8 +86,7 @@ class Refusal:
 
 
 def engine_fault(reason: str) -> Unavailable:
-    """Return the error for an engine that broke an invariant of the port; the process that uses it must
-    stop."""
+    """Return the error for an engine that broke an invariant; the process that uses it must stop."""
     return Unavailable(
         "ENGINE_FAULT",
         f"The execution engine failed: {reason}",

@@ -52,6 +52,7 @@ class Sequencer:
         self._under_way: dict[bytes, asyncio.Future[Acknowledgement]] = {}
         self._nonces: OrderedDict[bytes, int] = OrderedDict()
         self._stopped: ConcordatError | None = None
+        self._ready = False
 
     @property
     def waiting(self) -> int:
@@ -145,10 +146,12 @@ class Sequencer:
         return taken
 
     async def _round(self) -> None:
-        timeout = 0.05 if self._early else None
-        with contextlib.suppress(TimeoutError):
-            self._early.append(await asyncio.wait_for(self._queue.get(), timeout))
+        if not self._ready:
+            timeout = 0.05 if self._early else None
+            with contextlib.suppress(TimeoutError):
+                self._early.append(await asyncio.wait_for(self._queue.get(), timeout))
         batch = await self._choose()
+        self._ready = len(batch) == MAX_BLOCK_TRANSACTIONS and bool(self._early)
         if not batch:
             return
         verdicts = await self.chain.engine.admit(
