@@ -205,8 +205,16 @@ class Lab:
                 if status["state"] != "starting":
                     return status
             except Unavailable:
-                pass
+                self._fail_stopped(name)
             self._fail_late(deadline, name)
+
+    def _fail_stopped(self, name: str) -> None:
+        """Raise what a node's daemon said before it stopped for good."""
+        for process in self.supervisor.processes():
+            if process["name"] == f"{name}.daemon" and process["statename"] == "EXITED":
+                said = Path(process["stdout_logfile"]).read_text(errors="replace").splitlines()
+                text = [line for line in said if line and not line[:4].isdigit()]
+                raise ConfigurationError("NODE_STOPPED", f"{name} can't start:\n" + "\n".join(text[-25:]))
 
     def _fail_late(self, deadline: float, who: str) -> None:
         if time.monotonic() > deadline:

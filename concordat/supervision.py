@@ -60,9 +60,11 @@ class Supervisor:
                     f"command={' '.join(_quoted(part) for part in process.command)}",
                     f"priority={process.priority}",
                     "autostart=true",
-                    # A SuperNode that comes back too early ends by itself (exit 305) and is simply started again.
-                    "autorestart=true",
-                    "startsecs=0",
+                    # A mistake in a configuration (2) or a table (3) is for a person to mend; everything else is
+                    # started again, such as a SuperNode that came back too early.
+                    "autorestart=unexpected",
+                    "exitcodes=2,3",
+                    "startsecs=1",
                     "startretries=100000",
                     "stopasgroup=true",
                     "killasgroup=true",

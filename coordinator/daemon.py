@@ -37,6 +37,7 @@ from protocol.mailbox import COORDINATOR, object_name
 
 log = logging.getLogger(__name__)
 INBOX = "inbox"
+RESEND_SECONDS = 6 * 3600.0
 
 
 class Daemon:
@@ -66,8 +67,8 @@ class Daemon:
         )
         self._edge_tls = ssl.create_default_context(cafile=str(authority))
         self._ended = threading.Event()
-        self._told: dict[str, bytes] = {}
-        self._cancelled: dict[str, float] = {}
+        self._told: dict[str, tuple[bytes, float]] = {}
+        self._heard: dict[str, bytes] = {}
 
     def ended(self) -> bool:
         """Whether the daemon is about to stop."""
@@ -157,14 +158,16 @@ class Daemon:
             self._tell(name, "directory", statements)
             self._tell(name, "proposals", encode(self.jobs.open_proposals(name)))
             decided = self.exchange.poll(name, object_name(INBOX, 0, 0, "approvals", name, COORDINATOR))
-            if decided is not None and self._told.get(f"from {name}") != decided:
-                self._told[f"from {name}"] = decided
+            if decided is not None and self._heard.get(name) != decided:
+                self._heard[name] = decided
                 self.jobs.take_decisions(name, json.loads(decided))
 
     def _tell(self, name: str, what: str, data: bytes) -> None:
-        if self._told.get(f"{name} {what}") != data:
+        last, at = self._told.get(f"{name} {what}", (b"", 0.0))
+        # Objects on the exchange expire after days; what must stay there is left anew well before.
+        if last != data or time.monotonic() - at > RESEND_SECONDS:
             self.exchange.put(name, object_name(INBOX, 0, 0, what, COORDINATOR, name), data)
-            self._told[f"{name} {what}"] = data
+            self._told[f"{name} {what}"] = (data, time.monotonic())
 
     def _renew_leases(self) -> None:
         """Tell the parties of running jobs that they go on, and those of ended ones that they don't."""

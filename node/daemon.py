@@ -33,13 +33,15 @@ from node.stages import FIELD_CLASS, Stages, serve_with
 from node.store import Store
 from node.vault import Vault
 from protocol import document
-from protocol.canonical import encode
+from protocol.canonical import digest, encode
 from protocol.errors import ConcordatError, Unavailable
 from protocol.mailbox import COORDINATOR, object_name
 
 log = logging.getLogger(__name__)
 INBOX = "inbox"
 TURN_SECONDS = 1.0
+# Objects on the exchange expire after days; what must stay there is left anew well before.
+RESEND_SECONDS = 6 * 3600.0
 HEAD_FILE = "egress.head"
 
 
@@ -64,7 +66,7 @@ class Daemon:
         self.progress: dict[str, Any] = {"state": "starting"}
         self._vault = Vault(config.path("vault"), keys.storage_key())
         self._ended = threading.Event()
-        self._sent: dict[str, str] = {}
+        self._sent, self._sent_at = b"", 0.0
         parts = Parts(
             party=name,
             key=self.key,
@@ -123,11 +125,15 @@ class Daemon:
         if known is not None and self.members.renew(json.loads(known)):
             log.info("the directory changed")
         data = self.exchange.poll(COORDINATOR, object_name(INBOX, 0, 0, "proposals", COORDINATOR, name))
-        for signed in json.loads(data) if data is not None else []:
-            if self.approvals.receive(signed, self.members.directory()):
-                log.info("a job was proposed")
+        if data is not None:
+            proposed = json.loads(data)
+            for signed in proposed:
+                if self.approvals.receive(signed, self.members.directory()):
+                    log.info("a job was proposed")
+            self.stages.forget_ended({digest("proposal", signed["body"]) for signed in proposed})
         decided = encode(self.approvals.outgoing())
-        if decided != b"[]" and self._sent.get("approvals") != decided.hex():
+        due = time.monotonic() - self._sent_at > RESEND_SECONDS
+        if decided != b"[]" and (due or self._sent != decided):
             self.door.leave(
                 COORDINATOR,
                 object_name(INBOX, 0, 0, "approvals", name, COORDINATOR),
@@ -136,7 +142,7 @@ class Daemon:
                 job="",
                 field_class="decision",
             )
-            self._sent["approvals"] = decided.hex()
+            self._sent, self._sent_at = decided, time.monotonic()
 
     def _lease(self, data: bytes) -> None:
         try:

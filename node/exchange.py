@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 CALL_SECONDS = 20.0
 CHUNK = 2**20
+# What a job left behind goes by itself; what must stay is left anew by its sender.
+OBJECT_SECONDS = 3 * 86400
 # The wake-up can be lost with a connection; a look every second and a half bounds what that costs.
 LOOK_SECONDS = 1.5
 
@@ -197,18 +199,6 @@ class Exchange:
             self._arrived.wait_for(lambda: self._arrivals != seen, timeout=timeout)
             return self._arrivals
 
-    def names(self, sender: str) -> list[str]:
-        """Return the names of the objects that a peer left."""
-
-        async def act() -> list[str]:
-            store = await self._store(sender, self.party)
-            try:
-                return [info.name for info in await store.list() if info.name]
-            except (NotFoundError, ObjectNotFoundError):
-                return []
-
-        return self._persist(act, CALL_SECONDS, f"can't list the objects of {sender}")
-
     # -- the coordinator's part ---------------------------------------------------------------------------
 
     def make_bucket(self, sender: str, recipient: str) -> None:
@@ -222,26 +212,13 @@ class Exchange:
                 await jetstream.stream_info(f"OBJ_{name}")
             except NotFoundError:
                 try:
-                    await jetstream.create_object_store(name)
+                    await jetstream.create_object_store(name, ttl=OBJECT_SECONDS)
                 except BadRequestError as error:
                     # Another thread of the coordinator made it between the question and the answer.
                     if error.err_code != 10058:
                         raise
 
         self._persist(act, CALL_SECONDS, f"can't make the bucket {sender} to {recipient}")
-
-    def forget(self, sender: str, recipient: str, names: Iterable[str]) -> None:
-        """Delete objects of a pair, as far as they are there."""
-
-        async def act() -> None:
-            store = await self._store(sender, recipient)
-            for name in names:
-                try:
-                    await store.delete(name)
-                except (NotFoundError, ObjectNotFoundError):
-                    continue
-
-        self._persist(act, CALL_SECONDS, "can't delete objects")
 
     # -- plumbing -----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
 
@@ -46,6 +47,7 @@ class Stages:
 
     def __init__(self, parts: Parts, role: Role, approvals: Approvals, code: str) -> None:
         self._parts, self._role, self._approvals, self._code = parts, role, approvals, code
+        self._active: set[str] = set()
 
     def answer(self, data: bytes) -> tuple[bytes, Envelope]:
         """Return the signed answer to a request, and its envelope.
@@ -134,9 +136,13 @@ class Stages:
         if total:
             self._parts.vault.put(request.job, f"request.{request.sequence}", total)
         name = f"{request.job[:40]}-{request.attempt}-{request.generation}-{request.sequence}"
-        with SetWorkflowID(name):
-            handle = DBOS.start_workflow(run_stage, arguments, request.sequence)
-        outcome = json.loads(handle.get_result())
+        self._active.add(request.job)
+        try:
+            with SetWorkflowID(name):
+                handle = DBOS.start_workflow(run_stage, arguments, request.sequence)
+            outcome = json.loads(handle.get_result())
+        finally:
+            self._active.discard(request.job)
         if "code" in outcome:
             return REFUSED, encode(outcome)
         payload = self._parts.vault.get(request.job, f"result.{request.sequence}")
@@ -173,6 +179,22 @@ class Stages:
             self._parts.store.set_job(job, state="finished")
             self._parts.vault.erase(row["proposal"])
         self._parts.vault.erase(job)
+
+    def forget_ended(self, open_proposals: Collection[str]) -> None:
+        """Erase the secrets of jobs that the coordinator no longer counts among the open ones.
+
+        Args:
+            open_proposals: digests of the proposals that are still open.
+        """
+        for name in self._parts.vault.jobs():
+            row = self._parts.store.job(name)
+            proposal = name if row is None else row["proposal"]
+            known = row is not None or self._parts.store.proposal(name) is not None
+            if known and proposal not in open_proposals and name not in self._active:
+                self._parts.vault.erase(name)
+                if row is not None and row["state"] == "open":
+                    self._parts.store.set_job(name, state="ended")
+                log.info("the secrets of an ended job were erased")
 
     def _admit(self, job: Job) -> None:
         """Take note of the attempt's roster before anything is masked under it; a second one is refused."""
