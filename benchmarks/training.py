@@ -3,8 +3,8 @@
     python -m benchmarks.training --rows 3000 30000 100000 300000 --out out/training.json --chart out/training.svg
 
 Each size brings up a real consortium (three banks, a compute party, real processes over TLS), runs one job on a
-synthetic economy with that many rows per bank, and takes it down. CPU and memory are read from the kernel for every process of a
-party, children included, at the moments at which the job's steps end.
+synthetic economy with that many rows per bank, and takes it down. CPU and memory are read from the kernel for
+every process of a party, children included, at the moments at which the job's steps end.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from protocol.mailbox import COORDINATOR, object_name
 log = logging.getLogger(__name__)
 INBOX = "inbox"
 RESEND_SECONDS = 6 * 3600.0
+LISTEN_SECONDS = 5.0
 
 
 class Daemon:
@@ -91,14 +92,18 @@ class Daemon:
         threading.Thread(target=self._renew_leases, daemon=True).start()
         log.info("ready")
         write_private(self.config.path("run/ready"), str(os.getpid()).encode())
+        seen, listened = -1, 0.0
         try:
             while not self._ended.is_set():
-                seen = self.exchange.arrivals()
+                arrivals = self.exchange.arrivals()
                 try:
-                    self._look()
+                    self._speak()
+                    if arrivals != seen or time.monotonic() - listened > LISTEN_SECONDS:
+                        self._listen()
+                        seen, listened = arrivals, time.monotonic()
                 except ConcordatError as error:
                     log.warning("%s", error.code)
-                self.exchange.await_arrival(seen, 0.5)
+                self.exchange.await_arrival(arrivals, 0.5)
         finally:
             for server in servers:
                 server.should_exit = True
@@ -148,15 +153,20 @@ class Daemon:
         if name != COORDINATOR:
             self.exchange.listen(name)
 
-    def _look(self) -> None:
-        """Tell each party who is who and what is proposed; take what it decided."""
+    def _speak(self) -> None:
+        """Tell each party who is who and what is proposed."""
         statements = encode(self.registry.statements())
+        for row in self.store.list_parties():
+            if row["name"] != COORDINATOR:
+                self._tell(row["name"], "directory", statements)
+                self._tell(row["name"], "proposals", encode(self.jobs.open_proposals(row["name"])))
+
+    def _listen(self) -> None:
+        """Take what the parties decided."""
         for row in self.store.list_parties():
             name = row["name"]
             if name == COORDINATOR:
                 continue
-            self._tell(name, "directory", statements)
-            self._tell(name, "proposals", encode(self.jobs.open_proposals(name)))
             decided = self.exchange.poll(name, object_name(INBOX, 0, 0, "approvals", name, COORDINATOR))
             if decided is not None and self._heard.get(name) != decided:
                 self._heard[name] = decided

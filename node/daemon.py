@@ -40,6 +40,7 @@ from protocol.mailbox import COORDINATOR, object_name
 log = logging.getLogger(__name__)
 INBOX = "inbox"
 TURN_SECONDS = 1.0
+LOOK_SECONDS = 5.0
 # Objects on the exchange expire after days; what must stay there is left anew well before.
 RESEND_SECONDS = 6 * 3600.0
 HEAD_FILE = "egress.head"
@@ -109,17 +110,21 @@ class Daemon:
             self.exchange.close()
 
     def _turns(self) -> None:
+        seen, looked = -1, 0.0
         while not self._ended.is_set():
-            seen = self.exchange.arrivals()
+            arrivals = self.exchange.arrivals()
             try:
-                self._look()
+                if arrivals != seen or time.monotonic() - looked > LOOK_SECONDS:
+                    self._look()
+                    seen, looked = arrivals, time.monotonic()
+                self._send_decisions()
             except ConcordatError as error:
                 log.warning("%s", error.code)
             if not self._ended.is_set():
-                self.exchange.await_arrival(seen, TURN_SECONDS)
+                self.exchange.await_arrival(arrivals, TURN_SECONDS)
 
     def _look(self) -> None:
-        """Fetch what the coordinator says; send what this institution decided."""
+        """Fetch what the coordinator says."""
         name = self.config.node.name
         known = self.exchange.poll(COORDINATOR, object_name(INBOX, 0, 0, "directory", COORDINATOR, name))
         if known is not None and self.members.renew(json.loads(known)):
@@ -131,6 +136,10 @@ class Daemon:
                 if self.approvals.receive(signed, self.members.directory()):
                     log.info("a job was proposed")
             self.stages.forget_ended({digest("proposal", signed["body"]) for signed in proposed})
+
+    def _send_decisions(self) -> None:
+        """Send what this institution decided, when it has changed and now and then."""
+        name = self.config.node.name
         decided = encode(self.approvals.outgoing())
         due = time.monotonic() - self._sent_at > RESEND_SECONDS
         if decided != b"[]" and (due or self._sent != decided):
