@@ -8,12 +8,12 @@ and every request a deadline; who is missing then is named.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -21,10 +21,11 @@ from flwr.supercore.run import Run
 from coordinator.flower import line_of
 from node.flower.shim import ERROR, FIELD, RECORD, envelope_of
 from protocol.envelope import Envelope, pack, unpack
-from protocol.errors import JobVoid, ProtocolError
+from protocol.errors import ConcordatError, JobVoid, ProtocolError
 from protocol.identity import Directory, IdentityKey
 from protocol.mailbox import COORDINATOR
 
+log = logging.getLogger(__name__)
 MESSAGE_TYPE = {
     "enlist": "query.enlist",
     "session": "query.session",
@@ -211,8 +212,11 @@ class Fleet(Grid):
             try:
                 self._send(pending, deadline - time.monotonic())
                 replies = self._pull(pending)
-            except (httpx.HTTPError, RuntimeError):
-                # The SuperLink is restarting; what it had taken lies on its disk.
+            except ConcordatError:
+                raise
+            except Exception as error:  # noqa: BLE001 - Flower's transport fails in ways of its own
+                # The SuperLink is restarting; what it had taken lies on its disk, a half-sent message is sent anew.
+                log.warning("the SuperLink doesn't answer: %s", type(error).__name__)
                 time.sleep(1)
                 continue
             for party, reply in replies.items():

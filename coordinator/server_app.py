@@ -33,6 +33,8 @@ from protocol.opening import Roster
 
 log = logging.getLogger(__name__)
 UPDATE = "update"
+# Kept once every party has answered: an attempt without it opens its session again.
+SESSION = "session"
 STANDING = ("knots", "centring", "edges")
 SESSION_OPENINGS = (ROSTER, "knots", "centring")
 LEAST_BANKS = 3
@@ -128,7 +130,7 @@ class Server:
         roster = manifest.roster(attempt, json.loads(row["roster"]))
         place = Place(manifest.digest, attempt, generation)
         rounds = self._rounds(attempt)
-        if (ROSTER, attempt) not in self._store.openings(self._job):
+        if (SESSION, attempt) not in self._store.openings(self._job):
             self._session(manifest, roster, place)
         self._train(roster, place, rounds)
         self._finish(roster, place)
@@ -153,7 +155,7 @@ class Server:
         found = {answers[bank] for bank in roster.banks}
         if len(found) != 1:
             raise JobVoid("ENCODING_DIFFERS", "the banks did not arrive at the same encoding")
-        self._store.save_opening(self._job, ROSTER, roster.attempt, encode(roster.body))
+        self._store.save_opening(self._job, SESSION, roster.attempt, encode(roster.body))
         self._told("session", "", "done", **json.loads(found.pop()))
 
     def _train(self, roster: Roster, place: Place, rounds: dict[int, bytes]) -> None:

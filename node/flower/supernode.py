@@ -13,9 +13,10 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from node.config import NodeConfig, load
-from node.keystore import Keystore
+from node.keystore import Keystore, write_private
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -27,23 +28,32 @@ def _in_memory(name: str, content: bytes) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _sign_off(config: NodeConfig, private: bytes, authority: Path) -> None:
-    """Tell the SuperLink that this node's former process is gone, if the node is known there."""
+def _remember(file: Path) -> None:
+    """Have the number that the SuperLink gives this node written down: only it tells whom to sign off."""
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+
+    activate = FleetHttpClient.ActivateNode
+
+    def remembering(client: FleetHttpClient, request: Any) -> Any:
+        reply = activate(client, request)
+        write_private(file, str(reply.node_id).encode())
+        return reply
+
+    setattr(FleetHttpClient, "ActivateNode", remembering)  # noqa: B010
+
+
+def _sign_off(config: NodeConfig, private: bytes, authority: Path, number: int) -> None:
+    """Tell the SuperLink that this node's former process is gone; if it isn't marked online, that is refused."""
     import httpx
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        PublicFormat,
-        load_ssh_private_key,
-    )
-    from flwr.proto.fleet_pb2 import DeactivateNodeRequest, RegisterNodeFleetRequest
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+    from flwr.proto.fleet_pb2 import DeactivateNodeRequest
     from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
     from flwr.supernode.fleet_http_client import FleetHttpClient
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
     key = load_ssh_private_key(private, None)
-    assert isinstance(key, EllipticCurvePrivateKey)
-    public = key.public_key()
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
     with (
         contextlib.suppress(httpx.HTTPError),
         FleetHttpClient.from_server_address(
@@ -52,13 +62,11 @@ def _sign_off(config: NodeConfig, private: bytes, authority: Path) -> None:
             authority.read_bytes(),
             interceptors=[
                 RuntimeVersionHttpInterceptor(component_name="SuperNode"),
-                NodeAuthHttpInterceptor(key, public),
+                NodeAuthHttpInterceptor(key, key.public_key()),
             ],
         ) as client,
     ):
-        encoded = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        node = client.RegisterNode(RegisterNodeFleetRequest(public_key=encoded)).node_id
-        client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        client.DeactivateNode(DeactivateNodeRequest(node_id=number))
 
 
 def main() -> None:
@@ -66,11 +74,10 @@ def main() -> None:
     config = load(Path(sys.argv[1]))
     private = Keystore(config.path("keys"), config.passphrase()).flower_private_openssh()
     authority = config.path(config.joined().authority)
-    started = config.path("run/supernode.started")
-    if started.exists():
-        _sign_off(config, private, authority)
-    started.parent.mkdir(parents=True, exist_ok=True)
-    started.touch()
+    file = config.path("run/supernode.id")
+    with contextlib.suppress(OSError, ValueError):
+        _sign_off(config, private, authority, int(file.read_bytes()))
+    _remember(file)
 
     host, _, port = config.flower.runtime.rpartition(":")
     sys.argv = [
