@@ -101,6 +101,13 @@ class Outbox:
         if not 1 <= len(key) <= 200:
             raise LedgerError("OUTBOX_KEY", "An idempotency key must have 1 to 200 characters.")
         digest = hashlib.sha256(lp("ledger-call/v1", signer.address, to, data, gas)).digest()
+        try:
+            return self._add(key, digest, signer, to, data, gas)
+        except sa.exc.IntegrityError:
+            # Two processes met on one key with different senders, hence under different locks: look again.
+            return self._add(key, digest, signer, to, data, gas)
+
+    def _add(self, key: str, digest: bytes, signer: Signer, to: bytes, data: bytes, gas: int) -> Submission:
         with self._engine.begin() as db:
             nonce = self._lock(db, signer.address)
             known = db.execute(sa.select(_calls).where(_calls.c.key == key)).one_or_none()

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.engine import folder, packages
+from ledger.engine import folder, packages, restoring
 from ledger.engine import keys as ledger_keys
 from ledger.engine.operating import Trust, check_ledger, run_gateway, run_member
 from ledger.engine.serving import Listen, sole
@@ -87,6 +87,20 @@ def check(data: Data) -> None:
     """Verify a stopped ledger: every record's digest, and that replay gives the last head."""
     with sole(data):
         typer.echo(json.dumps(asyncio.run(check_ledger(data, folder.read_genesis(data)))))
+
+
+@app.command()
+def restore(
+    data: Data,
+    member: Annotated[str, typer.Option(help="URL of a member's replica.")],
+    certificate: Annotated[Path | None, typer.Option(help="PEM chain of this client.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM key of this client.")] = None,
+    authorities: Annotated[Path | None, typer.Option(help="PEM authorities of all parties.")] = None,
+) -> None:
+    """Fetch a lost log from a member, under a checkpoint that the operator signed."""
+    with sole(data), Trust(authorities, certificate, key).blocking_client() as client:
+        count = restoring.restore(data, folder.read_genesis(data), member, client)
+    typer.echo(json.dumps({"records": count}))
 
 
 @app.command()

@@ -45,13 +45,20 @@ class Trust:
 
     def client(self) -> httpx.AsyncClient:
         """Return an HTTP client that trusts nobody else and ignores the environment's proxies."""
+        return httpx.AsyncClient(verify=self._context(), timeout=TIMEOUT, trust_env=False)
+
+    def blocking_client(self) -> httpx.Client:
+        """Return the same for synchronous code."""
+        return httpx.Client(verify=self._context(), timeout=TIMEOUT, trust_env=False)
+
+    def _context(self) -> ssl.SSLContext:
         # Without authorities nobody is trusted: an https address then fails rather than going unverified.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.authorities is not None:
             context.load_verify_locations(self.authorities)
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key)
-        return httpx.AsyncClient(verify=context, timeout=TIMEOUT, trust_env=False)
+        return context
 
 
 async def run_gateway(

@@ -181,3 +181,22 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+
+class Bridge(httpx.BaseTransport):
+    """Lets a synchronous client in a thread reach applications of the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, apps: dict[str, Any]) -> None:
+        self.loop = loop
+        self.apps = apps
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self.apps[request.url.host])
+            async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+                return await client.request(
+                    request.method, request.url, content=request.content, headers=request.headers
+                )
+
+        answer = asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)

@@ -13,7 +13,7 @@ from typing import Any
 import coincurve
 import httpx
 import pytest
-from engine_consortium import TOLERANCE, World
+from engine_consortium import TOLERANCE, Bridge, World
 from engine_processes import needs_engine
 from eth_hash.auto import keccak
 from sqlalchemy.engine import Engine
@@ -349,22 +349,3 @@ def test_on_the_embedded_ledger_from_key_to_final(tmp_path: Path, database: Engi
                     await asyncio.to_thread(other.send, outbox.get("late").raw)
 
     asyncio.run(run())
-
-
-class Bridge(httpx.BaseTransport):
-    """Lets a synchronous client in a thread reach applications of the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, apps: dict[str, Any]) -> None:
-        self.loop = loop
-        self.apps = apps
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        async def call() -> httpx.Response:
-            transport = httpx.ASGITransport(self.apps[request.url.host])
-            async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-                return await client.request(
-                    request.method, request.url, content=request.content, headers=request.headers
-                )
-
-        answer = asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)

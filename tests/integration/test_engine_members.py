@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from engine_consortium import BANKS, TOLERANCE, Operator, World
+from engine_consortium import BANKS, TOLERANCE, Bridge, Operator, World
 from engine_processes import counter_code, needs_engine
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
@@ -22,8 +23,16 @@ from ledger.engine.gateway import frames
 from ledger.engine.genesis import sign_legacy
 from ledger.engine.member import MemberDoor
 from ledger.engine.records import BlockRecord
+from ledger.engine.restoring import restore
 from protocol.checkpoint import START, Note, cosign, require_final, sign
-from protocol.errors import ConcordatError, LedgerError, ProtocolError, SignatureInvalid, Unavailable
+from protocol.errors import (
+    ConcordatError,
+    ConfigurationError,
+    LedgerError,
+    ProtocolError,
+    SignatureInvalid,
+    Unavailable,
+)
 
 pytestmark = [pytest.mark.integration, needs_engine]
 
@@ -545,6 +554,37 @@ async def test_an_operator_with_an_old_log_does_not_sign_again(world: World) -> 
         shutil.copyfile(world.folder / "operator" / name, world.folder / "backup" / name)
     with pytest.raises(Unavailable, match=r"\[CHECKPOINT_DIFFERS\]"):
         await world.operator("backup")
+
+
+@played
+async def test_a_lost_log_comes_back_from_a_member(world: World) -> None:
+    operator = await world.start()
+    await operator.send(3)
+    await world.step()
+    bank = world.banks["bank-a"]
+    folder = world.folder / "new"
+    folder.mkdir()
+    operator.book._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copyfile(world.folder / "operator/checkpoints.sqlite", folder / "checkpoints.sqlite")
+    with httpx.Client(transport=Bridge(asyncio.get_running_loop(), {"bank-a": bank.app})) as client:
+
+        def fetch(to: Path) -> int:
+            return restore(to, world.genesis, "http://bank-a", client)
+
+        assert await asyncio.to_thread(fetch, folder) == operator.chain.head.number + 1
+        with pytest.raises(ConfigurationError, match=r"\[RESTORE_NOT_EMPTY\]"):
+            await asyncio.to_thread(fetch, folder)
+        again = await world.operator("new")
+        assert again.chain.head == operator.chain.head
+        # A member that shows other records than those under the checkpoint.
+        other = FastAPI(openapi_url=None)
+        other.get("/checkpoint")(lambda: Response(bank.witness.latest()))
+        record = records.encode(records.GenesisRecord(b"\1" * 32, b"\2" * 32))
+        other.get("/log")(lambda start, count: Response(frames([record] * int(count))))
+        client._transport.apps["bank-a"] = other  # type: ignore[attr-defined]
+        with pytest.raises(ProtocolError, match=r"\[RESTORE_DIFFERS\]"):
+            await asyncio.to_thread(fetch, world.folder / "none")
+        assert not (world.folder / "none/log.sqlite").exists()
 
 
 @played
