@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 from ledger.client.outbox import FILLER_GAS, Outbox
@@ -20,6 +21,8 @@ from ledger.client.submission import State, Submission
 from protocol.errors import ConcordatError, LedgerError, Unavailable
 
 BATCH = 200
+
+_EVERYBODY_STOPS = frozenset({"LEDGER_HALTED", "LEDGER_FORKED"})
 
 _ELSEWHERE = Place(-1, b"")
 """The place of a nonce that another transaction used."""
@@ -70,7 +73,7 @@ class Pump:
                     moved += self._send(call)
             except ConcordatError as error:
                 self.problem = error
-                if error.code in ("LEDGER_HALTED", "LEDGER_FORKED"):
+                if error.code in _EVERYBODY_STOPS:
                     return moved  # everybody stops; nothing is sent, nothing is believed
                 waiting.add(call.sender)  # its later nonces would only meet a gap
         for call, filler in self._outbox.unfilled(BATCH):
@@ -79,6 +82,21 @@ class Pump:
             except ConcordatError as error:
                 self.problem = error
         return moved
+
+    def wait(self, key: str, seconds: float, pause: float = 0.1) -> Submission:
+        """Work until a call has come to its end, or until the time is over; return it as it then is.
+
+        Raises:
+            LedgerError: ``OUTBOX_UNKNOWN``.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            self.work()
+            call = self._outbox.get(key)
+            halted = self.problem is not None and self.problem.code in _EVERYBODY_STOPS
+            if call.state in (State.FINAL, State.REFUSED) or halted or time.monotonic() >= end:
+                return call
+            time.sleep(pause)
 
     def _send(self, call: Submission) -> int:
         self._outbox.sent(call.key)

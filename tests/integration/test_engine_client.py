@@ -22,6 +22,7 @@ from ledger.client.embedded import EmbeddedChain
 from ledger.client.outbox import Outbox, connect
 from ledger.client.ports import Place, Receipt
 from ledger.client.pump import Pump
+from ledger.client.refusals import code_of, require_done
 from ledger.client.signer import LocalSigner
 from ledger.client.submission import Answer, State, check_step, view
 from ledger.engine.genesis import new_chain_id
@@ -243,6 +244,30 @@ def test_evidence_stops_the_pump(database: Engine) -> None:
     assert pump.work() == 0
     assert outbox.get("b").attempts == 0
     assert view(outbox.get("a"), fresh=pump.fresh) is Answer.UNKNOWN
+
+
+def test_waiting_ends_at_the_end_or_in_time(database: Engine) -> None:
+    outbox, chain, pump, signer = parts(database)
+    outbox.add("a", signer, TO, b"1", 100_000)
+    assert pump.wait("a", 0.05, 0.01).state is State.INCLUDED
+    with pytest.raises(Unavailable, match=r"\[LEDGER_PENDING\]"):
+        require_done(outbox.get("a"), fresh=pump.fresh)
+    chain.final = 1
+    require_done(pump.wait("a", 20, 0.01), fresh=False)
+    refused = outbox.add("b", signer, TO, b"2", 100_000)
+    chain.blocks[refused.hash] = Receipt(Place(1, b"\1" * 32), False)
+    with pytest.raises(LedgerError, match=r"\[CODE_deadbeef\]"):
+        require_done(pump.wait("b", 20, 0.01), fresh=False)
+    outbox.add("c", signer, TO, b"3", 100_000)
+    chain.fault = Unavailable("LEDGER_SILENT", "gone")
+    with pytest.raises(Unavailable, match=r"\[LEDGER_UNCERTAIN\]") as caught:
+        require_done(pump.wait("c", 0.05, 0.01), fresh=pump.fresh)
+    assert caught.value.problem()["status"] == 503
+
+
+def test_refusals_of_the_real_contracts_have_codes() -> None:
+    assert code_of(keccak(b"OverLien()")[:4]).startswith("LEDGER_")
+    assert code_of(b"") == "LEDGER_UNKNOWN"
 
 
 def test_steps_that_the_states_do_not_allow_are_refused(database: Engine) -> None:
