@@ -6,7 +6,6 @@ beside the exchange's server and Flower's two processes.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -170,7 +169,7 @@ class Daemon:
             decided = self.exchange.poll(name, object_name(INBOX, 0, 0, "approvals", name, COORDINATOR))
             if decided is not None and self._heard.get(name) != decided:
                 self._heard[name] = decided
-                self.jobs.take_decisions(name, json.loads(decided))
+                self.jobs.take_decisions(name, decided)
 
     def _tell(self, name: str, what: str, data: bytes) -> None:
         last, at = self._told.get(f"{name} {what}", (b"", 0.0))
@@ -187,8 +186,8 @@ class Daemon:
                     over = row["state"] in ENDED
                     if row["state"] == "running" or (over and time.time() - row["finished_at"] < 30):
                         self._renew(row, over and row["state"] != "finished")
-            except ConcordatError as error:
-                log.warning("leases: %s", error.code)
+            except Exception as error:  # noqa: BLE001 - without leases every running job would end
+                log.warning("leases: %s", getattr(error, "code", type(error).__name__))
 
     def _renew(self, row: dict[str, Any], cancelled: bool) -> None:
         body = {

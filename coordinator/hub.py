@@ -58,6 +58,7 @@ class Hub:
         self._names, self._standing = list(names), standing
         self._sequence, self._told = sequence, told
         self._received: dict[str, bytes] = {}
+        self._refused: dict[str, bytes] = {}
         self._given: dict[str, set[str]] = {}
         self._seen = -1
 
@@ -109,10 +110,19 @@ class Hub:
         data = self._exchange.poll(bank, place)
         if data is None:
             return None
-        envelope = unpack(data, recipient=COORDINATOR, job=roster.job, directory=self._directory)
-        found = (envelope.sender, envelope.attempt, envelope.generation, envelope.step)
-        if found != (bank, roster.attempt, self._generation, name):
-            raise ProtocolError("MESSAGE_UNEXPECTED", f"a message of {bank} is not the one that was awaited")
+        try:
+            envelope = unpack(data, recipient=COORDINATOR, job=roster.job, directory=self._directory)
+            found = (envelope.sender, envelope.attempt, envelope.generation, envelope.step)
+            if found != (bank, roster.attempt, self._generation, name):
+                raise ProtocolError(
+                    "MESSAGE_UNEXPECTED", f"a message of {bank} is not the one that was awaited"
+                )
+        except ProtocolError as error:
+            # Nothing of it is used, and it ends nothing: whoever put it there could end any job by it.
+            if self._refused.get(bank) != data:
+                self._refused[bank] = data
+                self._told(name, bank, "refused", code=error.code)
+            return None
         self._told(name, bank, "sent", bytes=len(data))
         return envelope.payload
 

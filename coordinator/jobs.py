@@ -127,8 +127,15 @@ class Jobs:
         documents = [json.loads(row["document"]) for row in rows]
         return [d for d in documents if party in (*d["body"]["banks"], *d["body"]["witnesses"])]
 
-    def take_decisions(self, party: str, documents: list[dict[str, Any]]) -> None:
-        """Record what an institution decided; what can't be believed is logged and left out."""
+    def take_decisions(self, party: str, data: bytes) -> None:
+        """Record what an institution decided; what can't be read or believed is logged and left out."""
+        try:
+            documents = json.loads(data)
+        except (ValueError, RecursionError):
+            documents = None
+        if not isinstance(documents, list) or not all(isinstance(signed, dict) for signed in documents):
+            log.warning("the decisions of %s can't be read", party)
+            return
         for signed in documents:
             try:
                 decision = Approval.verified(signed, self._directory(), party)

@@ -15,6 +15,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.registry import Registry
 from protocol.errors import ConcordatError
@@ -33,7 +34,44 @@ _HOP = {
     "host",
     "content-length",
 }
-MAX_REQUEST = 64 * 2**20
+MAX_FLEET, MAX_OTHER = 64 * 2**20, 64 * 2**10
+
+
+class _TooLarge(Exception):
+    """A request's body is longer than its route takes."""
+
+
+class _Limited:
+    """Cuts off a request's body at its route's limit, whatever length was announced, or none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        left = MAX_FLEET if scope["path"].startswith(FLEET) else MAX_OTHER
+        begun = False
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, limited, noted)
+        except _TooLarge:
+            if not begun:
+                await Response(status_code=413, headers={"connection": "close"})(scope, receive, send)
 
 
 def create(registry: Registry, superlink: str, tls: ssl.SSLContext) -> FastAPI:
@@ -56,6 +94,8 @@ def create(registry: Registry, superlink: str, tls: ssl.SSLContext) -> FastAPI:
         title="Concordat coordinator", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
 
+    app.add_middleware(_Limited)
+
     @app.exception_handler(ConcordatError)
     async def refuse(_: Request, error: ConcordatError) -> JSONResponse:
         return JSONResponse(error.problem(), error.http_status, media_type="application/problem+json")
@@ -76,9 +116,6 @@ def create(registry: Registry, superlink: str, tls: ssl.SSLContext) -> FastAPI:
     async def fleet(route: str, request: Request) -> Response:
         if not route.replace("-", "").isalnum():
             return Response(status_code=404)
-        declared = int(request.headers.get("content-length") or 0)
-        if declared > MAX_REQUEST:
-            return Response(status_code=413)
         body = await request.body()
         headers = [(k, v) for k, v in request.headers.raw if k.decode().lower() not in _HOP]
         try:

@@ -38,6 +38,7 @@ SESSION = "session"
 STANDING = ("knots", "centring", "edges")
 SESSION_OPENINGS = (ROSTER, "knots", "centring")
 LEAST_BANKS = 3
+SUPERSEDED = "RUN_SUPERSEDED"
 
 app = ServerApp()
 
@@ -57,7 +58,7 @@ class Server:
     """One run of one job."""
 
     def __init__(self, config: CoordinatorConfig, grid: Grid, job: str) -> None:
-        self._config, self._job = config, job
+        self._config, self._job, self._generation = config, job, 0
         self._store = Store.open(config.database_url(config.database.url), upgrade=False)
         keys = founding.load_keystore(config)
         self._key = keys.identity()
@@ -98,6 +99,10 @@ class Server:
                 except PartiesMissing as missing:
                     self._without(manifest, missing)
         except ConcordatError as error:
+            if error.code == SUPERSEDED:
+                # This run was thought dead and isn't; the job belongs to the newer one.
+                log.warning("%s", error.message)
+                return
             if self._store.end_job(self._job, "failed", f"{error.message} [{error.code}]"):
                 self._told("job", "", "failed", cause=error.message, code=error.code)
 
@@ -127,6 +132,7 @@ class Server:
         row = self._row()
         attempt, generation = row["attempt"], row["generation"] + 1
         self._store.set_job(self._job, generation=generation)
+        self._generation = generation
         roster = manifest.roster(attempt, json.loads(row["roster"]))
         place = Place(manifest.digest, attempt, generation)
         rounds = self._rounds(attempt)
@@ -254,6 +260,8 @@ class Server:
         row = self._row()
         if row["cancel"] or row["state"] in ENDED:
             raise JobVoid("JOB_CANCELLED", "the job was cancelled")
+        if self._generation and row["generation"] != self._generation:
+            raise JobVoid(SUPERSEDED, "another run of the job has begun")
 
     def _told(self, step: str, party: str, kind: str, **detail: Any) -> None:
         self._store.event(self._job, step, kind, party, **detail)

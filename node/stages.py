@@ -6,9 +6,11 @@ gets the same bytes. What fails is answered with a code, never with an exception
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
+import threading
 from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
@@ -20,7 +22,7 @@ from node.role import Job, Role
 from node.session import DurableChannel, Parts, load_keys, open_job, register, save_keys
 from protocol.canonical import encode
 from protocol.envelope import Envelope, pack, unpack
-from protocol.errors import ConcordatError, ProtocolError, WrongRecipient
+from protocol.errors import ConcordatError, NotApproved, ProtocolError, WrongRecipient
 from protocol.job import Enlistment, Manifest, verify_manifest
 from protocol.mailbox import COORDINATOR
 from protocol.masking import MaskKey
@@ -48,6 +50,7 @@ class Stages:
     def __init__(self, parts: Parts, role: Role, approvals: Approvals, code: str) -> None:
         self._parts, self._role, self._approvals, self._code = parts, role, approvals, code
         self._active: set[str] = set()
+        self._enlisting = threading.Lock()
 
     def answer(self, data: bytes) -> tuple[bytes, Envelope]:
         """Return the signed answer to a request, and its envelope.
@@ -64,6 +67,14 @@ class Stages:
         except ProtocolError as error:
             parts.store.refuse(COORDINATOR, error.code, error.message)
             raise
+        # The same request twice at once must not make two sets of keys; durable stages see to that by themselves.
+        with self._enlisting if request.step == ENLIST else contextlib.nullcontext():
+            kept = self._reply(request, fresh)
+        sent = unpack(kept, recipient=COORDINATOR, job=request.job, directory=parts.directory())
+        return kept, sent
+
+    def _reply(self, request: Envelope, fresh: bool) -> bytes:
+        parts = self._parts
         kept = None if fresh else parts.vault.get(request.job, _reply_name(request))
         if kept is None:
             step, payload = self._handle(request)
@@ -80,8 +91,7 @@ class Stages:
             kept = pack(reply, parts.key)
             if step in (ENLIST, SESSION, TRAIN):
                 parts.vault.put(request.job, _reply_name(request), kept)
-        sent = unpack(kept, recipient=COORDINATOR, job=request.job, directory=parts.directory())
-        return kept, sent
+        return kept
 
     def _handle(self, request: Envelope) -> tuple[str, bytes]:
         try:
@@ -99,6 +109,7 @@ class Stages:
         proposal = self._approvals.required(json.loads(request.payload)["proposal"])
         if proposal.digest != request.job:
             raise ProtocolError("REQUEST_JOB", "the request is for another proposal")
+        self._once_only(proposal.digest, "")
         self._role.check(proposal)
         mask, seal, salt = MaskKey.generate(), SealingKey.generate(), secrets.token_bytes(32)
         enlistment = Enlistment(
@@ -166,12 +177,18 @@ class Stages:
         job = verify_manifest(manifest, own=own, code=self._code, directory=parts.directory())
         if job != request.job:
             raise ProtocolError("REQUEST_JOB", "the request is for another job than its manifest")
+        self._once_only(proposal.digest, job)
         if known is None:
             save_keys(parts.vault, job, mask, seal, signed)
             parts.store.open_job(job, proposal.digest, manifest.body)
         elif known["state"] != "open" or request.attempt < known["attempt"]:
             raise WrongRecipient("JOB_OVER", "the job, or this attempt of it, is over")
         parts.store.set_job(job, attempt=request.attempt, generation=request.generation)
+
+    def _once_only(self, proposal: str, job: str) -> None:
+        """Refuse a second job of one approval: the totals of two jobs over other banks could be set off."""
+        if any(row["job"] != job for row in self._parts.store.job_of(proposal)):
+            raise NotApproved("PROPOSAL_USED", "what was approved has become a job already")
 
     def _erase(self, job: str) -> None:
         row = self._parts.store.job(job)
