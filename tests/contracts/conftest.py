@@ -16,9 +16,9 @@ def _one_world() -> World:
 @pytest.fixture
 def world(_one_world: World) -> Iterator[World]:
     """A fresh ledger."""
-    number, time = _one_world.number, _one_world.time
+    before = (_one_world.number, _one_world.time, _one_world.nonce)
     snapshot = _one_world.evm.snapshot()
     yield _one_world
     _one_world.evm.revert(snapshot)
-    _one_world.number, _one_world.time = number, time
+    _one_world.number, _one_world.time, _one_world.nonce = before
     _one_world.pass_time(0, 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ledger_world import Document, World, names_holder
+from ledger_document import Document
+from ledger_world import World
 
-from ledger.commitments import FULL
+from ledger.commitments import FULL, holder_ref
 from ledger.signers import Role
 
 
@@ -19,7 +20,7 @@ def test_anchor_confirm_pledge_release_settle(world: World) -> None:
     assert document.pledge(first, 600_000).ok
     assert document.pledge(second, 400_000).ok
     one, two = document.liens
-    assert world.lien(document.claim, one) == (600_000, 1, 0, names_holder(first))
+    assert world.lien(document.claim, one) == (600_000, 1, 0, holder_ref(first.key_id))
     assert world.status(document.claim)["free"] == 0
 
     assert document.release(one).ok
