@@ -181,6 +181,13 @@ def height(gateway: Gateway) -> int:
     return int(answer["result"], 16)
 
 
+def _timed(connection: http.client.HTTPConnection, body: Any) -> float:
+    """Return the seconds that one request takes."""
+    started = time.perf_counter()
+    post(connection, body)
+    return time.perf_counter() - started
+
+
 def growth(gateway: Gateway, state: int, steps: int = 5) -> list[dict[str, float]]:
     """Grow the state in batches; return cost and memory on the way."""
     found, done, load, connection = [], 0, Load(gateway), gateway.connection()
@@ -194,11 +201,13 @@ def growth(gateway: Gateway, state: int, steps: int = 5) -> list[dict[str, float
             post(connection, bodies)
             spent += time.perf_counter() - started
             done += len(bodies)
+        single = sorted(_timed(connection, body) for body in load.bodies(20))
         found.append(
             {
                 "claims": done,
                 "slots": done * SLOTS,
                 "perSecond": round(grown / spent, 1),
+                "singleP50ms": round(1000 * single[10], 2),
                 "engineMB": round(gateway.engine_memory() / 1e6, 1),
                 "logMB": round(sum(path.stat().st_size for path in gateway.folder.glob("log.*")) / 1e6, 1),
             }
