@@ -122,3 +122,48 @@ def from_bytes(data: bytes, length: int) -> NDArray[np.uint64]:
     if len(data) != 8 * length:
         raise ProtocolError("RING_LENGTH", "A vector has not the length that was agreed.")
     return np.frombuffer(data, dtype="<u8").astype(np.uint64)
+
+
+def _packed_octets(width: int) -> int:
+    if type(width) is not int or width % 8 or not 8 <= width <= 64:
+        raise ProtocolError("RING_PARAMETERS", "Packed elements have 8, 16, … or 64 bits.")
+    return width // 8
+
+
+def pack(ring: NDArray[np.uint64], width: int) -> bytes:
+    """Return the low bits of ring elements, little-endian, width / 8 bytes each.
+
+    Dropping the high bits is a homomorphism onto the ring mod 2^width, so that sums of what was packed are
+    right in their low bits.
+
+    Raises:
+        ProtocolError: ``RING_ELEMENTS``, or ``RING_PARAMETERS`` for a width that is no multiple of 8 up to 64.
+    """
+    octets = _packed_octets(width)
+    if ring.dtype != np.uint64 or ring.ndim != 1:
+        raise ProtocolError("RING_ELEMENTS", "Ring elements must be one row of unsigned 64-bit words.")
+    return ring.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :octets].tobytes()
+
+
+def unpack(data: bytes, width: int, length: int) -> NDArray[np.uint64]:
+    """Return the elements of packed bytes, below 2^width, shape (length,).
+
+    Raises:
+        ProtocolError: ``RING_LENGTH`` if there are not exactly length·width / 8 bytes, ``RING_PARAMETERS``.
+    """
+    octets = _packed_octets(width)
+    if len(data) != octets * length:
+        raise ProtocolError("RING_LENGTH", "A vector has not the length that was agreed.")
+    whole = np.zeros((length, 8), dtype=np.uint8)
+    whole[:, :octets] = np.frombuffer(data, dtype=np.uint8).reshape(length, octets)
+    return whole.view("<u8").reshape(length).astype(np.uint64)
+
+
+def signed_low(ring: NDArray[np.uint64], width: int) -> NDArray[np.int64]:
+    """Return the low bits of ring elements in two's complement, shape as given.
+
+    Raises:
+        ProtocolError: ``RING_PARAMETERS``, ``RING_ELEMENTS``.
+    """
+    shift = np.uint64(64 - 8 * _packed_octets(width))
+    return signed(ring << shift) >> np.int64(shift)
