@@ -21,6 +21,8 @@ from protocol.mailbox import COORDINATOR
 
 log = logging.getLogger(__name__)
 PROPOSED, QUEUED, RUNNING = "proposed", "queued", "running"
+TURN_SECONDS = 0.7
+SILENCE_SECONDS = 120.0
 
 
 class Jobs:
@@ -189,7 +191,12 @@ class Jobs:
         raise SystemExit
 
     def run(self, job: str, resumes: int, ended: Callable[[], bool]) -> None:
-        """Start the job's run and see it through; a run that dies is started again from the last opening."""
+        """Start the job's run and see it through; a run that dies is started again from the last opening.
+
+        A run of which nothing is heard for longer than any stage may take counts as dead, so that no job hangs
+        whatever becomes of Flower's processes.
+        """
+        patience = max(self.proposal(job).deadlines.body.values()) + SILENCE_SECONDS
         row = self._store.job(job)
         assert row is not None
         if row["state"] != RUNNING:
@@ -205,16 +212,26 @@ class Jobs:
                 self._store.end_job(job, "cancelled", "cancelled by an operator")
                 self._store.event(job, "job", "cancelled")
                 return
-            if not row["run"] or self._over(row["run"]):
+            silent = time.time() - self._store.last_event(job) > patience
+            if silent or not row["run"] or self._over(row["run"]):
                 row = self._store.job(job)
                 assert row is not None
                 if row["state"] in ENDED:
                     return
-                if row["run"] and row["resumes"] >= resumes:
-                    self._store.end_job(job, "failed", "the server of the rounds died too often")
+                if silent and not row["run"]:
+                    self._fail(job, "Flower's SuperLink takes no run")
                     return
+                if row["run"] and row["resumes"] >= resumes:
+                    self._fail(job, "the server of the rounds died too often, or fell silent")
+                    return
+                if silent:
+                    self._stop(row["run"])
                 self._launch(job, row)
-            time.sleep(0.7)
+            time.sleep(TURN_SECONDS)
+
+    def _fail(self, job: str, cause: str) -> None:
+        if self._store.end_job(job, "failed", cause):
+            self._store.event(job, "job", "failed", detail=cause)
 
     def _launch(self, job: str, row: dict[str, Any]) -> None:
         try:

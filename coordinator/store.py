@@ -290,6 +290,12 @@ class Store:
             row = {"job": job, "at": time.time(), "step": step, "party": party, "kind": kind}
             db.execute(events.insert().values(detail=json.dumps(detail), **row))
 
+    def last_event(self, job: str) -> float:
+        """Return the Unix time of a job's last event, 0 if there is none."""
+        with self.engine.connect() as db:
+            found = db.execute(sa.select(sa.func.max(events.c.at)).where(events.c.job == job)).scalar()
+        return float(found or 0.0)
+
     def events(self, job: str, after: int = 0) -> list[dict[str, Any]]:
         """Return a job's events after one of them."""
         rows = self._all(
