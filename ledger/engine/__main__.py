@@ -108,7 +108,9 @@ def member(
     data: Data,
     name: Annotated[str, typer.Option(help="This member's name in the genesis document.")],
     operator: Annotated[str, typer.Option(help="URL of the operator's gateway.")],
-    peer: Annotated[list[str], typer.Option(help="NAME=URL of another member; at least two, if there are.")],
+    peer: Annotated[
+        list[str] | None, typer.Option(help="NAME=URL of another member; at least two, if there are.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address; beyond loopback only with mutual TLS.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one, which the ready line names.")] = 0,
     certificate: Annotated[
@@ -122,9 +124,10 @@ def member(
 ) -> None:
     """Run a member's replica: follow the operator, replay, cosign, hear the peers, say what is final."""
     listen = Listen(host, port, certificate, key, authorities, frozenset(server_name or ()))
-    if not all("=" in each for each in peer):
+    named = peer or []
+    if not all("=" in each for each in named):
         raise ConfigurationError("PEERS", "A peer must be given as NAME=URL.")
-    peers = dict(each.split("=", 1) for each in peer)
+    peers = dict(each.split("=", 1) for each in named)
     with sole(data):
         keys = ledger_keys.load(data / "keys")
         trust = Trust(authorities, certificate, key)
