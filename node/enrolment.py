@@ -122,10 +122,12 @@ def enroll(file: Path, invitation: dict[str, Any], patience: float) -> NodeConfi
     request = encode(document.sign("enrolment", body, config.node.name, identity))
     authority = config.path(AUTHORITY)
     write_private(authority, invitation["authority"].encode())
-    log = EgressLog(
-        Store.open(config.database_url(config.database.url)), identity, config.path("egress.head")
-    )
-    membership = _ask(Door(log, None), invitation, request, authority, patience)
+    store = Store.open(config.database_url(config.database.url))
+    try:
+        door = Door(EgressLog(store, identity, config.path("egress.head")), None)
+        membership = _ask(door, invitation, request, authority, patience)
+    finally:
+        store.engine.dispose()
     registry = PublicKey.from_hex(invitation["registry_key"])
     directory = Directory.from_statements(
         membership["directory"],

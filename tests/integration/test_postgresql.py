@@ -4,26 +4,38 @@ The server listens on a Unix socket alone, demands SCRAM, and every party has a 
 password comes from a file that only its owner can read (``passfile``), never from the URL or the environment.
 """
 
+import errno
 import json
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+import coordinator.config
+import coordinator.processes
 import coordinator.store
+import node.processes
 import node.store
+from concordat.lab import call
+from concordat.supervision import Supervisor
+from coordinator import founding
+from coordinator.relay import write_relay
+from node import enrolment
 from node.egress import GENESIS, EgressLog, verify
-from node.enrolment import append, initialise
+from node.enrolment import append, equip, initialise
 from node.keystore import write_private
 from protocol.errors import ProtocolError
 from protocol.identity import IdentityKey
@@ -35,7 +47,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(BINARIES is None, reason="PostgreSQL's initdb and pg_ctl are not installed"),
 ]
-PARTIES = ("bank_a", "bank_b", "hub")
+PARTIES = ("bank_a", "bank_b", "hub", "neutral")
 PASSWORD = "a password of the test"
 
 
@@ -335,3 +347,90 @@ def test_a_durable_step_is_not_repeated_after_a_crash(server: Server, tmp_path: 
         row[0] for row in server.query("SELECT schema_name FROM information_schema.schemata", "bank_b")
     }
     assert {"public", "dbos"} <= schemas
+
+
+def _free_address() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_a_coordinator_with_the_exchange_apart_and_a_node_come_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The containers' wiring on one host: PostgreSQL by URL, the exchange's server on its own, configuration given."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    public, exchange, superlink, runtime = (_free_address() for _ in range(4))
+    secret, etc = tmp_path / "passphrase", tmp_path / "etc"
+    write_private(secret, b"a passphrase of the test")
+    etc.mkdir()
+
+    def database(user: str) -> str:
+        url = json.dumps(server.url(user))
+        return f"[database]\nurl = {url}\nsteps_url = {url}\n"
+
+    (etc / "coordinator.toml").write_text(
+        f'[coordinator]\nconsortium = "c"\ndata_dir = "{tmp_path}/c"\npassphrase_file = "{secret}"\n'
+        f'[listen]\npublic = "{public}"\nexchange = "0.0.0.0:{exchange[10:]}"\nsuperlink = "{superlink}"\n'
+        f'public_address = "{public}"\nexchange_address = "{exchange}"\n' + database("hub")
+    )
+    (etc / "node.toml").write_text(
+        f'[node]\nname = "neutral"\nrole = "compute"\ndata_dir = "{tmp_path}/n"\npassphrase_file = "{secret}"\n'
+        f'[flower]\nruntime = "{runtime}"\n[trust]\naccept_registry = true\n' + database("neutral")
+    )
+    config = coordinator.config.load(etc / "coordinator.toml")
+    founding.found(config)
+    store = coordinator.store.Store.open(config.database_url(config.database.url))
+    write_relay(config, store)
+    store.engine.dispose()
+    equip(etc / "node.toml")
+
+    supervisor = Supervisor(tmp_path / "s")
+    (tmp_path / "s").mkdir()
+    everything = coordinator.processes.processes(config)
+    rest = coordinator.processes.processes(config, without=["exchange"])
+    groups = {"relay": [each for each in everything if each not in rest], "coordinator": rest}
+    supervisor.start(groups)
+    try:
+        _until(lambda: config.path("run/ready").exists(), supervisor)
+        invitation = call(
+            config, "POST", "/invitations", {"name": "neutral", "role": "compute", "admit": True}
+        )
+        with monkeypatch.context() as mounted:
+
+            def read_only(*_: Any) -> None:
+                raise OSError(errno.EROFS, "Read-only file system")
+
+            mounted.setattr(enrolment, "append", read_only)
+            before = (etc / "node.toml").read_bytes()
+            joined = enrolment.enroll(etc / "node.toml", invitation, 30)
+        assert (etc / "node.toml").read_bytes() == before
+        assert joined.joined().exchange == exchange
+        supervisor.add({"neutral": node.processes.processes(joined, etc / "node.toml")}, groups)
+        status: dict[str, Any] = {}
+
+        def ready() -> bool:
+            try:
+                with Client(str(joined.socket()), "AF_UNIX") as connection:
+                    connection.send_bytes(b"S")
+                    status.update(json.loads(connection.recv_bytes()))
+            except OSError:
+                return False
+            return bool(status["state"] == "ready")
+
+        _until(ready, supervisor)
+        # What left at its enrolment stands in its own database, and the reload let it onto the exchange.
+        assert status["exchange"] is True
+        assert [row[0] for row in server.query("SELECT seq FROM egress", "neutral")] == [1]
+        parties = {row[0] for row in server.query("SELECT name FROM parties WHERE name <> 'bank-a'", "hub")}
+        assert parties == {"coordinator", "neutral"}
+    finally:
+        supervisor.shutdown()
+
+
+def _until(reached: Callable[[], bool], supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + 150
+    while not reached():
+        if time.monotonic() > deadline:
+            pytest.fail("\n".join(p.read_text()[-1500:] for p in supervisor.directory.glob("logs/*.log")))
+        time.sleep(0.2)

@@ -71,7 +71,7 @@ def faults(page: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_files_and_found_in_a_page_exist(page: Path) -> None:
+def test_links_files_and_tests_of_a_page_exist(page: Path) -> None:
     assert faults(page, page.read_text()) == []
 
 
