@@ -6,7 +6,8 @@ Nothing here knows the rules; it signs, encodes and submits. Times are unix seco
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ import pyrevm
 
 from ledger import abi
 from ledger.abi import (
-    Creation,
     Event,
     Genesis,
     Refusal,
@@ -60,7 +60,7 @@ class Outcome:
 class World:
     """One chain with one ledger."""
 
-    def __init__(self, creations: Sequence[Creation] | None = None, **genesis: Any) -> None:
+    def __init__(self, **genesis: Any) -> None:
         self.chain_id = int.from_bytes(os.urandom(6), "big") + 1
         self.number, self.time = 10, GENESIS_TIME
         self.evm = pyrevm.EVM(spec_id="CANCUN", env=pyrevm.Env(cfg=pyrevm.CfgEnv(chain_id=self.chain_id)))
@@ -71,7 +71,6 @@ class World:
             os.urandom(32), self.registry.key, tuple(key_id(key.key) for key in self.council), 3, **genesis
         )
         self.nonce = 0
-        self.patched = {one.name: one.data for one in creations or ()}
         self.at = self.deploy(self.genesis)
         self.domain = Domain(self.chain_id, self.at["Ledger"], self.genesis.consortium)
         self.members = [self.party(Role.MEMBER) for _ in range(2)]
@@ -79,11 +78,10 @@ class World:
     # ---- chain
 
     def deploy(self, genesis: Genesis) -> dict[str, bytes]:
-        """Deploy a version of the ledger; modules may be replaced by patched bytecode."""
+        """Deploy a version of the ledger; returns the address of each contract."""
         at = {}
         for one in abi.deployment(genesis, DEPLOYER, self.nonce):
-            code = self.patched.get(one.name, one.data)
-            address = self.evm.deploy("0x" + DEPLOYER.hex(), code)
+            address = self.evm.deploy("0x" + DEPLOYER.hex(), one.data)
             assert bytes.fromhex(address[2:]) == one.address
             at[one.name] = one.address
             self.nonce += 1
@@ -99,6 +97,17 @@ class World:
         self.number += blocks
         self.time += seconds
         self._set_block()
+
+    @contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Go back to the present state at the end."""
+        before, snapshot = (self.number, self.time, self.nonce), self.evm.snapshot()
+        try:
+            yield
+        finally:
+            self.evm.revert(snapshot)
+            self.number, self.time, self.nonce = before
+            self._set_block()
 
     def raw(self, to: bytes, data: bytes, gas: int = GAS) -> Outcome:
         """Submit calldata from the gateway."""
@@ -143,7 +152,7 @@ class World:
     ) -> Party:
         """Return a fresh key with a certificate."""
         signer = key or AccountKey.new()
-        until = self.time + 3_000 * DAY if expiry is None else expiry
+        until = self.time + 30_000 * DAY if expiry is None else expiry
         return Party(signer, certify(self.registry, self.domain, role, signer.key, until, custodian, key_set))
 
     def key_set(self, size: int = 3) -> tuple[list[Party], list[bytes]]:
@@ -154,7 +163,7 @@ class World:
 
     def late(self) -> int:
         """A `notAfter` that is far off."""
-        return self.time + 1_000 * DAY
+        return self.time + 10_000 * DAY
 
     def week(self, ahead: int = 0) -> int:
         """The current week, or one ahead."""

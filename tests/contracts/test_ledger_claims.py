@@ -134,7 +134,7 @@ def test_case_15_the_same_statement_again_is_already_applied(world: World) -> No
     call = document.confirm_call(draft)
     assert world.submit("confirm", *call).ok
     before = world.view("packedOf", draft[0])
-    world.pass_time(2_000 * DAY)
+    world.pass_time(20_000 * DAY)
     again = world.submit("confirm", *call)
     assert again.refusal.name == "AlreadyApplied"
     assert again.refusal.arguments["digest"] == world.domain.digest(call[0].struct_hash())
