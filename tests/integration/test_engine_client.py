@@ -235,14 +235,14 @@ def test_evidence_stops_the_pump(database: Engine) -> None:
     outbox, chain, pump, signer = parts(database)
     outbox.add("a", signer, TO, b"1", 100_000)
     pump.work()
-    outbox.add("b", signer, TO, b"2", 100_000)
+    outbox.add("b", LocalSigner(coincurve.PrivateKey(), 5), TO, b"2", 100_000)
 
     def halted(place: Place) -> bool:
         raise LedgerError("LEDGER_HALTED", "evidence")
 
     chain.is_final = halted  # type: ignore[method-assign]
     assert pump.work() == 0
-    assert outbox.get("b").attempts == 0
+    assert outbox.get("b").attempts == 0, "other senders stop too"
     assert view(outbox.get("a"), fresh=pump.fresh) is Answer.UNKNOWN
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import coincurve
 import pytest
 from eth_account import Account
 
-from ledger.engine import genesis, rpc
+from ledger.engine import genesis, packages, rpc
 from ledger.engine.acknowledgement import Acknowledgement, verify
 from ledger.engine.genesis import Contract
 from ledger.engine.keys import LedgerKeys
@@ -216,6 +218,35 @@ def test_bodies_are_bounded() -> None:
 def test_parameters_that_are_no_bytes_are_refused(parameter: Any) -> None:
     with pytest.raises(ProtocolError, match=r"\[RPC_PARAMS\]"):
         rpc.raw_bytes(parameter)
+
+
+LOCK = json.loads((packages.HERE / "package-lock.json").read_text())["packages"]
+EDR = "node_modules/@nomicfoundation/edr"
+
+
+@pytest.mark.parametrize(
+    "installed",
+    [
+        {EDR: {**LOCK[EDR], "integrity": "sha512-AAAA"}},
+        {EDR: {"version": LOCK[EDR]["version"]}},
+        {"node_modules/other": {"integrity": LOCK[EDR]["integrity"]}},
+    ],
+    ids=["another digest", "no digest", "not in the lock"],
+)
+def test_packages_that_the_lock_does_not_name_are_refused(tmp_path: Path, installed: Any) -> None:
+    hidden = tmp_path / "node_modules/.package-lock.json"
+    hidden.parent.mkdir()
+    hidden.write_text(json.dumps({"packages": {EDR: LOCK[EDR]}}))
+    packages.check_lock(tmp_path)
+    hidden.write_text(json.dumps({"packages": installed}))
+    with pytest.raises(ConfigurationError, match=r"\[ENGINE_NOT_IN_LOCK\]"):
+        packages.check_lock(tmp_path)
+
+
+def test_the_lock_names_digests_and_no_registry() -> None:
+    for path, entry in LOCK.items():
+        assert "resolved" not in entry
+        assert not path or entry["integrity"].startswith("sha512-")
 
 
 def test_without_tls_only_loopback_is_listened_on() -> None:
