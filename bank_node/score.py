@@ -138,13 +138,27 @@ class BankScore:
     def _open(self, name: str, make: Any) -> NDArray[np.uint64]:
         """Open a sum over the roster through the server, or reuse the total that an earlier attempt opened."""
         job, channel = self._job, self._channel
-        attempt = job.opened.get(name, job.attempt) if name in STANDING else job.attempt
+        attempt = self._opened_in(name)
         if attempt == job.attempt:
             masked = channel.once(f"{name}.{attempt}", lambda: self._masked(name, make()))
             if channel.recall(f"{name}.{attempt}.total") is None:
                 channel.send(COORDINATOR, name, masked, MASKED)
         total = channel.once(f"{name}.{attempt}.total", lambda: channel.receive(COORDINATOR, name))
         return self._unmasked(name, total, attempt, 0)
+
+    def _opened_in(self, name: str) -> int:
+        """Return the attempt whose total stands: what this bank has seen opened itself, then what it is told.
+
+        Its own memory comes first: masked again over fewer banks, a sum would show the bank that is missing, so
+        that no server can have that by saying that nothing was opened.
+        """
+        job = self._job
+        if name in STANDING:
+            for earlier in range(job.attempt):
+                if self._channel.recall(f"{name}.{earlier}.total") is not None:
+                    return earlier
+            return job.opened.get(name, job.attempt)
+        return job.attempt
 
     def _masked(self, name: str, vector: NDArray[np.uint64], round_: int = 0) -> bytes:
         job = self._job

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -33,6 +33,8 @@ MESSAGE_TYPE = {
     "finish": "query.finish",
 }
 RESEND_SECONDS = 1.5
+# A message may be lost without an error: it is sent again, and a node answers a repeat with what it kept.
+STALL_SECONDS = 90.0
 LOOK_SECONDS = 2.0
 REFUSED = "refused"
 # Refusals after which the same party may well answer another request: it lost its peers, not its mind.
@@ -69,7 +71,9 @@ class Place:
 class _Pending:
     data: bytes
     request: Envelope
-    message: str = ""
+    # Flower's numbers of the messages that carried it and have had no reply; any of them may have one yet.
+    sent: list[str] = field(default_factory=list)
+    asked: bool = False
     activated: str = ""
     again: float = 0.0
     why: str = "no answer"
@@ -219,7 +223,9 @@ class Fleet(Grid):
                 log.warning("the SuperLink doesn't answer: %s", type(error).__name__)
                 time.sleep(1)
                 continue
-            for party, reply in replies.items():
+            for party, reply in replies:
+                if party not in pending:
+                    continue
                 entry = pending[party]
                 code = self._judge(party, reply, entry)
                 if code is None:
@@ -269,23 +275,28 @@ class Fleet(Grid):
                 entry.why = "node offline"
                 continue
             # A node that has come back since does not know of what was sent before.
-            returned = bool(entry.message) and entry.activated != node.last_activated_at
-            if entry.message and not returned and not (entry.again and now >= entry.again):
+            returned = entry.activated != node.last_activated_at
+            if entry.asked and not returned and now < entry.again:
                 continue
             step = entry.request.step
             message = self._message(party, step, entry.data, max(ttl, 1.0), node.node_id)
             sent = next(iter(self._grid.push_messages([message])), "")
-            kind = "asked again" if entry.message else "asked"
+            kind = "asked again" if entry.asked else "asked"
             self._told(step, party, kind, bytes=len(entry.data), why=entry.why)
-            entry.message, entry.again, entry.activated = sent, 0.0, node.last_activated_at
-            entry.why = "no answer"
+            entry.sent += [sent] if sent else []
+            entry.asked, entry.activated, entry.why = True, node.last_activated_at, "no answer"
+            entry.again = now + (STALL_SECONDS if sent else RESEND_SECONDS)
 
-    def _pull(self, pending: dict[str, _Pending]) -> dict[str, Message]:
-        waiting = {entry.message: party for party, entry in pending.items() if entry.message}
+    def _pull(self, pending: dict[str, _Pending]) -> list[tuple[str, Message]]:
+        waiting = {sent: party for party, entry in pending.items() for sent in entry.sent}
         if not waiting:
-            return {}
-        replies = self._grid.pull_messages(list(waiting))
-        return {waiting[reply.metadata.reply_to_message_id]: reply for reply in replies}
+            return []
+        found = []
+        for reply in self._grid.pull_messages(list(waiting)):
+            number = reply.metadata.reply_to_message_id
+            pending[waiting[number]].sent.remove(number)
+            found.append((waiting[number], reply))
+        return found
 
     def _judge(self, party: str, reply: Message, entry: _Pending) -> str | None:
         """Return "" for a good answer, a code if the party gave up, None if it is to be asked again."""

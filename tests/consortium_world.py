@@ -462,6 +462,7 @@ class World:
             monkeypatch.setattr(TaskIdentity, identity, 1)
         monkeypatch.setattr(fleet, "RESEND_SECONDS", 0.05)
         monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.05)
+        monkeypatch.setattr(fleet, "STALL_SECONDS", 1.0)
         honest = masking.mask
 
         def recording(vector: Vector, *, own: str, label: Any, **rest: Any) -> Vector:
@@ -474,8 +475,9 @@ class World:
 
     def submit(self, **changes: Any) -> Proposal:
         """Propose a job and have every bank approve it within its limits."""
-        wanted = {"recipe": RECIPE, "seed": 3, "code": CODE, "min_rows": 20, **changes}
+        wanted = {"recipe": RECIPE, "seed": 3, "code": CODE, "min_rows": 20}
         proposal = proposal_for(list(self.nodes), self.contract, CONSORTIUM, **wanted)
+        proposal = proposal.model_copy(update=changes)
         signed = proposal.sign(COORDINATOR, self.key)
         self.store.submit(proposal.digest, signed)
         for each in self.nodes.values():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from flwr.cli.build import build_fab_from_files
 from running_lab import DEADLINES, PROCESSES, RECIPE, RunningLab
 
+from coordinator.flower import Control
+from node.flower import bundle as bundle_module
+from node.flower.shim import call
 from node.vault import Vault
 from protocol import masking, ring
 from protocol.errors import ProtocolError
@@ -142,6 +148,69 @@ class TestCancel:
         for bank in lab.banks:
             vault = Vault(lab.lab.node(bank).path("vault"), bytes(32))
             lab.until(lambda v=vault: set(v.jobs()) <= {"finished"}, f"{bank} to forget the job", 60)
+
+
+class TestAnotherBundle:
+    """Whoever reaches the Control API can start any code as a ServerApp; at the nodes none of it runs."""
+
+    SERVER = """
+import time
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    messages = [
+        Message(RecordDict({"c": ConfigRecord({"x": 1})}), dst_node_id=n, message_type=t, ttl=60.0)
+        for n in grid.get_node_ids()
+        for t in ("train", "query.enlist")
+    ]
+    grid.send_and_receive(messages, timeout=60)
+"""
+    CLIENT = """
+from pathlib import Path
+
+Path({marker!r}).write_text("imported")
+from node.flower.shim import app
+"""
+
+    def test_its_code_runs_at_no_node_and_the_refusal_is_logged(
+        self, lab: RunningLab, tmp_path: Path
+    ) -> None:
+        marker = tmp_path / "ran"
+        config = lab.lab.coordinator()
+        control = Control(config.listen.superlink, config.path("pki/ca.crt"))
+        files = {
+            **bundle_module._FILES,
+            "concordat_app/server.py": self.SERVER,
+            "concordat_app/client.py": self.CLIENT.format(marker=str(marker)),
+        }
+        made = build_fab_from_files({path: text.encode() for path, text in files.items()})
+        before = {bank: len(lab.refusals(bank)) for bank in lab.banks}
+        run = control.start(bytes(made[0]), {"job": "f" * 64})
+        try:
+            for bank in lab.banks:
+                lab.until(
+                    lambda b=bank: "BUNDLE_REFUSED" in lab.refusals(b)[before[b] :], f"{bank} to refuse", 120
+                )
+        finally:
+            with suppress(httpx.HTTPError):
+                control.stop(run)
+        assert not marker.exists()
+
+    def test_the_releases_own_bundle_with_a_forged_request_is_refused_by_the_daemon(
+        self, lab: RunningLab
+    ) -> None:
+        """The right code, and a request that nobody signed: the shim passes it on, the daemon answers nothing."""
+        bank = lab.banks[0]
+        socket = lab.lab.node(bank).socket()
+        for request in (b"F", b"F" + b"\0" * 300, b"F\1" + b"\0\0\0\1x" * 4 + bytes(84)):
+            with pytest.raises((EOFError, OSError)):
+                call(socket, request)
+        assert lab.refusals(bank)[-1].startswith("ENVELOPE")
 
 
 class TestStayingAway:
