@@ -1,7 +1,7 @@
 """The same job in one process: every bank's real code, real keys, masks and openings, without network and disk.
 
 For figures over many seeds and for tests. With ``release: none`` and a stated seed the model is equal to the deployed
-one to the last bit on the same machine: sums in the ring don't depend on masks, and a stated seed fixes everything else.
+one to the last bit on the same machine: sums in the ring don't depend on masks, and a stated seed fixes the rest.
 """
 
 from __future__ import annotations
@@ -161,10 +161,7 @@ def simulate(
     """
     keys = {bank: IdentityKey.generate() for bank in proposal.banks}
     directory = _directory(proposal.consortium, keys)
-    roles = {
-        bank: BankRole(TableSource(Role.BANK.value, lambda t=tables[bank]: (contract, t)), models / bank)
-        for bank in proposal.banks
-    }
+    roles = {bank: BankRole(_source(contract, tables[bank]), models / bank) for bank in proposal.banks}
     manifest, secret = _enlist(proposal, keys, roles, directory)
     roster = manifest.roster(0)
     relay = _Relay(roster)
@@ -211,6 +208,10 @@ def simulate(
         raise ProtocolError("MODEL_DIFFERS", "the banks did not arrive at the same model")
     first = proposal.banks[0]
     return Simulated(manifest.digest, found[first], ends[first]["figures"], models, tuple(took))
+
+
+def _source(contract: DataContract, table: Table) -> TableSource:
+    return TableSource(Role.BANK.value, lambda: (contract, table))
 
 
 def _add(roster: Roster, round_: int, updates: Mapping[str, bytes]) -> bytes:
