@@ -112,11 +112,12 @@ class Shape:
 def shape_of(recipe: Recipe | DpRecipe, width: int) -> Shape:
     """Return the shape of a recipe's networks.
 
-    A private recipe has two initialisations and a gain of one: its clip is stated in the encoding's own units.
+    A private recipe has one initialisation, since a second doubles what is to be accounted for and was measured to
+    gain nothing, and a gain of one, so that its clip is stated in the encoding's own units.
     """
     if isinstance(recipe, Recipe):
         return Shape(width, recipe.hidden, recipe.initialisations, INPUT_GAIN)
-    return Shape(width, recipe.hidden, 2)
+    return Shape(width, recipe.hidden, 1)
 
 
 def flatten(model: ScoreNetwork) -> NDArray[np.float32]:

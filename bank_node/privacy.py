@@ -115,7 +115,7 @@ def add_noise(sums: Float64, deviation: float, grid: float, key: bytes) -> Float
 
 @dataclass(frozen=True)
 class Plan:
-    """What a half's networks go through at this bank.
+    """What the networks go through at this bank.
 
     Attributes:
         rate: probability of a row to be in a batch.
@@ -133,7 +133,7 @@ def plan_for(rows: int, recipe: DpRecipe, compositions: int, epsilon: float, del
     """Return the least noise that keeps all rounds within (epsilon, delta).
 
     Args:
-        rows: rows of the half at this bank.
+        rows: rows of the smaller half at this bank.
         recipe: the job's private recipe.
         compositions: how many networks, over all banks, may train on one enterprise.
         epsilon: the total to keep.
@@ -155,7 +155,7 @@ def plan_for(rows: int, recipe: DpRecipe, compositions: int, epsilon: float, del
 
 
 def _least_noise(rate: float, steps: int, epsilon: float, delta: float) -> float:
-    """Return the least noise multiplier, within half a percent, whose accounted epsilon keeps the budget."""
+    """Return the least noise multiplier, within a percent, whose accounted epsilon keeps the budget."""
     with warnings.catch_warnings():
         # Both accountants warn where their grid of Renyi orders ends; the bound stays one, a looser one.
         warnings.simplefilter("ignore")
@@ -178,7 +178,7 @@ def _least_noise(rate: float, steps: int, epsilon: float, delta: float) -> float
             ) from error
         # Renyi accounting holds but wastes a tenth; the finer accountant is asked only near the answer.
         low = 0.75 * high
-        while high - low > 0.005 * high:
+        while high - low > 0.01 * high:
             middle = (low + high) / 2
             if accounted_epsilon(middle, rate, steps, delta) <= epsilon:
                 high = middle
@@ -304,10 +304,9 @@ class DpTrainer:
         self._y = torch.tensor(y, dtype=torch.float64)
         self._members = [torch.tensor(np.flatnonzero(halves == half)) for half in range(HALVES)]
         self._compositions = self.shape.initialisations * memberships
-        self.plans = [
-            plan_for(len(members), recipe, self._compositions, epsilon, self._delta)
-            for members in self._members
-        ]
+        # One plan for both halves, of the smaller one, where a row is in a batch the more often.
+        fewest = min(len(members) for members in self._members)
+        self.plan = plan_for(fewest, recipe, self._compositions, epsilon, self._delta)
         self._trained: dict[int, tuple[bytes, Float32]] = {}
 
     @property
@@ -327,11 +326,11 @@ class DpTrainer:
             delta: the delta to state it at.
         """
         # Rounds follow one another, so that the last one counts those before it, trained by this object or not.
-        return max(self._spent(plan, max(self._trained, default=0), delta) for plan in self.plans)
+        return self._spent(max(self._trained, default=0), delta)
 
     def planned_epsilon(self, delta: float) -> float:
         """Return what all rounds of the recipe will have spent."""
-        return max(self._spent(plan, self.recipe.rounds, delta) for plan in self.plans)
+        return self._spent(self.recipe.rounds, delta)
 
     def report(self) -> dict[str, Any]:
         """Return what a model's card states of its privacy."""
@@ -341,16 +340,17 @@ class DpTrainer:
             "memberships": self._memberships,
             "epsilon": self.epsilon(self._delta),
             "planned_epsilon": self.planned_epsilon(self._delta),
-            "noise_multipliers": [plan.multiplier for plan in self.plans],
-            "sampling_rates": [plan.rate for plan in self.plans],
-            "steps": [plan.steps * self.recipe.rounds * self.shape.initialisations for plan in self.plans],
+            "noise_multiplier": self.plan.multiplier,
+            "sampling_rate": self.plan.rate,
+            "steps": self.plan.steps * self.recipe.rounds * self.shape.initialisations,
             "not_covered": "knots, means, base rate and row counts, exact over all banks",
         }
 
-    def _spent(self, plan: Plan, rounds: int, delta: float) -> float:
+    def _spent(self, rounds: int, delta: float) -> float:
         if rounds == 0:
             return 0.0
-        return accounted_epsilon(plan.multiplier, plan.rate, plan.steps * rounds * self._compositions, delta)
+        steps = self.plan.steps * rounds * self._compositions
+        return accounted_epsilon(self.plan.multiplier, self.plan.rate, steps, delta)
 
     def local_pass(self, weights: Float32, round_: int) -> Float32:
         """Train all networks for the recipe's local epochs.
@@ -386,8 +386,7 @@ class DpTrainer:
         return trained.copy()
 
     def _train(self, start: Float32, network: int, round_: int) -> Float32:
-        half = self.shape.half(network)
-        plan, members = self.plans[half], self._members[half]
+        plan, members = self.plan, self._members[self.shape.half(network)]
         model = self.shape.model().double()
         load(model, start)
         wrapped = GradSampleModule(model, loss_reduction="sum")

@@ -68,7 +68,7 @@ def test_an_impossible_network_is_refused(width: int, hidden: tuple[int, ...]) -
 
 def test_the_shape_follows_the_recipe() -> None:
     assert shape_of(Recipe(initialisations=3), 7).networks == 6
-    assert shape_of(DpRecipe(), 7).networks == 4
+    assert shape_of(DpRecipe(), 7).networks == 2
     assert [Shape(7, (4,), 2).half(i) for i in range(4)] == [0, 0, 1, 1]
 
 
