@@ -562,6 +562,7 @@ class TestLateShares:
         """Planted: banks forget which roster they masked under, and mask the same round again for another one."""
         asking, manifest, roster = _started(world)
         monkeypatch.setattr(opening.RosterBook, "admit", lambda *_: None)
+        monkeypatch.setattr(opening, "checked", lambda total, _: total[1:].copy())
         monkeypatch.setattr(labels, "used", lambda *_: None)
         once = node.session.DurableChannel.once
 
