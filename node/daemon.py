@@ -91,7 +91,7 @@ class Daemon:
         socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         socket.unlink(missing_ok=True)
         host, _, port = self.config.joined().exchange.rpartition(":")
-        guard.close({(host, int(port))}, self._report, {str(socket)})
+        guard.close({(host, int(port))}, self._report, {str(socket)}, self.config.database_hosts())
         listener = Listener(str(socket), "AF_UNIX", backlog=16)
         socket.chmod(0o600)
         threading.Thread(target=self._accept, args=(listener,), name="listener", daemon=True).start()

@@ -47,7 +47,10 @@ class EgressForbidden(RuntimeError):
 
 
 def close(
-    allowed: Collection[Address], report: Callable[[str], None], unix_sockets: Collection[str] = ()
+    allowed: Collection[Address],
+    report: Callable[[str], None],
+    unix_sockets: Collection[str] = (),
+    lookups: Collection[str] = (),
 ) -> None:
     """Install the hook; it can't be removed.
 
@@ -55,9 +58,11 @@ def close(
         allowed: addresses (host, port) that may be connected to; a host is a number or a name.
         report: called with the name of what was tried, without its data.
         unix_sockets: paths of Unix sockets that may be connected to or listened on.
+        lookups: other names that may be looked up: the hosts of the institution's own database, whose driver asks
+            for the address here and connects in C.
     """
     addresses, paths = frozenset(allowed), frozenset(unix_sockets)
-    names = {host for host, _ in addresses}
+    names = {*lookups, *(host for host, _ in addresses)}
     reporting = threading.local()
 
     def refuse(event: str, detail: str) -> None:

@@ -1,6 +1,6 @@
 """Both stores and the durable steps on a PostgreSQL server of their own, addressed as a deployment addresses it.
 
-The server listens on a Unix socket alone, demands SCRAM, and every party has a user and a database of its own; the
+The server demands SCRAM on its Unix socket and on loopback, and every party has a user and a database of its own; the
 password comes from a file that only its owner can read (``passfile``), never from the URL or the environment.
 """
 
@@ -56,10 +56,16 @@ class Server:
     """A private server: where its socket lies and where each party's password file is."""
 
     directory: Path
+    port: int
 
     def url(self, user: str, database: str | None = None) -> str:
-        query = f"host={self.directory}&passfile={self.directory}/{user}.pass"
+        query = f"host={self.directory}&port={self.port}&passfile={self.directory}/{user}.pass"
         return f"postgresql+psycopg://{user}@/{database or user}?{query}"
+
+    def url_by_name(self, user: str) -> str:
+        """As a container addresses the container of its database."""
+        passfile = f"{self.directory}/{user}.pass"
+        return f"postgresql+psycopg://{user}@localhost:{self.port}/{user}?passfile={passfile}"
 
     def query(self, statement: str, user: str = "bank_a", database: str | None = None) -> list[Any]:
         engine = sa.create_engine(self.url(user, database))
@@ -77,6 +83,12 @@ def _other_user() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
+
+
+def _free_address() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +116,14 @@ def server() -> Iterator[Server]:
             timeout=60,
         )
 
-    options = f"-c listen_addresses= -c unix_socket_directories={directory} -c fsync=off"
+    port = int(_free_address().rpartition(":")[2])
+    options = (
+        f"-c listen_addresses=localhost -c port={port} -c unix_socket_directories={directory} -c fsync=off"
+    )
     try:
         run("initdb", "-D", str(data), "-U", "admin", "--pwfile", str(secret), "-A", "scram-sha-256", "-N")
         run("pg_ctl", "-D", str(data), "-o", options, "-l", str(directory / "log"), "-w", "start")
-        made = Server(directory)
+        made = Server(directory, port)
         for name in ("admin", *PARTIES):
             write_private(directory / f"{name}.pass", f"*:*:*:{name}:{PASSWORD}\n".encode())
         engine = sa.create_engine(made.url("admin", "postgres"), isolation_level="AUTOCOMMIT")
@@ -349,12 +364,6 @@ def test_a_durable_step_is_not_repeated_after_a_crash(server: Server, tmp_path: 
     assert {"public", "dbos"} <= schemas
 
 
-def _free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
-
-
 def test_a_coordinator_with_the_exchange_apart_and_a_node_come_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +375,7 @@ def test_a_coordinator_with_the_exchange_apart_and_a_node_come_up(
     etc.mkdir()
 
     def database(user: str) -> str:
-        url = json.dumps(server.url(user))
+        url = json.dumps(server.url_by_name(user))
         return f"[database]\nurl = {url}\nsteps_url = {url}\n"
 
     (etc / "coordinator.toml").write_text(
@@ -414,7 +423,7 @@ def test_a_coordinator_with_the_exchange_apart_and_a_node_come_up(
                 with Client(str(joined.socket()), "AF_UNIX") as connection:
                     connection.send_bytes(b"S")
                     status.update(json.loads(connection.recv_bytes()))
-            except OSError:
+            except (OSError, EOFError):
                 return False
             return bool(status["state"] == "ready")
 

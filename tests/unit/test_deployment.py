@@ -203,6 +203,7 @@ class TestConfigurationFiles:
         assert str(config.path()) in {
             entry.split(":")[1] for entry in service["volumes"] if isinstance(entry, str)
         }
+        assert config.database_hosts() == {f"{name}-database"}
         assert config.node.passphrase_file == Path("/run/secrets/passphrase")
         assert config.flower.runtime.startswith("127.0.0.1:")
         targets = {entry["target"] for entry in service["volumes"] if isinstance(entry, dict)}
@@ -361,6 +362,24 @@ class TestReadOnlyConfiguration:
         with pytest.raises(ConfigurationError) as refused:
             node.config.load(file)
         assert refused.value.code == "CONFIG_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("sqlite:///node.db", set()),
+        ("sqlite:////var/lib/node.db", set()),
+        (
+            "postgresql+psycopg://u@db.bank.example:5433/n?passfile=/p&sslmode=verify-full",
+            {"db.bank.example"},
+        ),
+        ("postgresql+psycopg://u@/n?host=db-1&host=db-2", {"db-1", "db-2"}),
+    ],
+)
+def test_the_hosts_of_a_nodes_database(url: str, hosts: set[str]) -> None:
+    section = node.config.DatabaseSection(url=url, steps_url=url)
+    about = node.config.NodeSection(name="bank-1", role="bank")
+    assert node.config.NodeConfig(node=about, database=section).database_hosts() == hosts
 
 
 class TestImage:
