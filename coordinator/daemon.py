@@ -166,7 +166,12 @@ class Daemon:
             name = row["name"]
             if name == COORDINATOR:
                 continue
-            decided = self.exchange.poll(name, object_name(INBOX, 0, 0, "approvals", name, COORDINATOR))
+            try:
+                decided = self.exchange.poll(name, object_name(INBOX, 0, 0, "approvals", name, COORDINATOR))
+            except ConcordatError as error:
+                # One party's mailbox must not keep the others waiting.
+                log.warning("the mail of %s: %s", name, error.code)
+                continue
             if decided is not None and self._heard.get(name) != decided:
                 self._heard[name] = decided
                 self.jobs.take_decisions(name, decided)

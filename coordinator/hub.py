@@ -14,7 +14,7 @@ from node.exchange import Exchange
 from protocol import ring
 from protocol.canonical import encode
 from protocol.envelope import Envelope, pack, unpack
-from protocol.errors import ProtocolError
+from protocol.errors import ProtocolError, Unavailable
 from protocol.identity import Directory, IdentityKey
 from protocol.mailbox import COORDINATOR, object_name
 from protocol.opening import Opening, Roster
@@ -107,7 +107,11 @@ class Hub:
     def _fetch(self, bank: str, name: str) -> bytes | None:
         roster = self._roster
         place = object_name(roster.job, roster.attempt, self._generation, name, bank, COORDINATOR)
-        data = self._exchange.poll(bank, place)
+        try:
+            data = self._exchange.poll(bank, place)
+        except Unavailable:
+            # Whatever keeps it from being read, the stage's deadline ends the wait.
+            return None
         if data is None:
             return None
         try:

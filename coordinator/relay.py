@@ -4,6 +4,10 @@ Each ordered pair of parties has one bucket, written by the first and read by th
 inbox prefix of its own, so that nobody can list, read or listen to what isn't theirs. Users are the subjects of
 their client certificates (``verify_and_map``). The coordinator alone makes and purges buckets.
 
+Not protected: JetStream answers a request at whatever reply subject it names, without asking whether its sender may
+publish there, so that a member can spoil (never read) an object in another's mailbox. What is spoiled is refused by
+its signature, counts as absent, and may be left anew; at worst an attempt is void.
+
 What the relay's operator learns: who sends how much to whom and when. What passes here is signed, and masked or
 sealed end to end.
 """

@@ -34,7 +34,7 @@ from node.store import Store
 from node.vault import Vault
 from protocol import document
 from protocol.canonical import digest, encode
-from protocol.errors import ConcordatError, Unavailable
+from protocol.errors import ConcordatError, ProtocolError, Unavailable
 from protocol.mailbox import COORDINATOR, object_name
 
 log = logging.getLogger(__name__)
@@ -127,11 +127,11 @@ class Daemon:
         """Fetch what the coordinator says."""
         name = self.config.node.name
         known = self.exchange.poll(COORDINATOR, object_name(INBOX, 0, 0, "directory", COORDINATOR, name))
-        if known is not None and self.members.renew(json.loads(known)):
+        if known is not None and self.members.renew(_list(known)):
             log.info("the directory changed")
         data = self.exchange.poll(COORDINATOR, object_name(INBOX, 0, 0, "proposals", COORDINATOR, name))
         if data is not None:
-            proposed = json.loads(data)
+            proposed = _list(data)
             for signed in proposed:
                 if self.approvals.receive(signed, self.members.directory()):
                     log.info("a job was proposed")
@@ -230,6 +230,23 @@ class Daemon:
     def _report(self, what: str) -> None:
         log.error("egress forbidden: %s", what)
         self.store.refuse("", "EGRESS_FORBIDDEN", f"this process tried {what}")
+
+
+def _list(data: bytes) -> list[dict[str, Any]]:
+    """Return a list of documents, before any of them is believed.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(
+        isinstance(signed, dict) and isinstance(signed.get("body"), dict) for signed in found
+    ):
+        raise ProtocolError("MAIL_MALFORMED", "what the coordinator says can't be read")
+    return found
 
 
 def _steps(config: NodeConfig) -> Any:

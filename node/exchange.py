@@ -116,12 +116,16 @@ class Exchange:
 
         async def act() -> bytes | None:
             store = await self._store(sender, self.party)
+            target = io.BytesIO()
             try:
                 await store.get_info(name)
+                await store.get(name, writeinto=target)
             except (NotFoundError, ObjectNotFoundError):
                 return None
-            target = io.BytesIO()
-            await store.get(name, writeinto=target)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                # What describes the object is no description. It counts as absent: its sender may leave it anew.
+                log.warning("an object of %s can't be read: %s", sender, type(error).__name__)
+                return None
             return target.getvalue()
 
         return self._persist(act, CALL_SECONDS, f"can't read an object of {sender}")

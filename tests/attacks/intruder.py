@@ -7,6 +7,7 @@ certificate alone, or with the keys of one member, it tries to reach what isn't 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import ssl
@@ -179,7 +180,7 @@ def member(
 
     from node.config import load
     from node.keystore import Keystore
-    from protocol.mailbox import COORDINATOR, bucket, inbox
+    from protocol.mailbox import COORDINATOR, bucket, inbox, object_name
 
     config = load(Path(node) / "node.toml")
     name = config.node.name
@@ -287,6 +288,12 @@ def member(
             f"$JS.API.STREAM.MSG.GET.OBJ_{mine}",
             json.dumps({"last_by_subj": f"$O.{mine}.M.lure"}).encode(),
             reply=f"$O.{out}.M.planted",
+        )
+        # Rubbish in the place of what the other told the coordinator; its name can be computed by anybody.
+        told = object_name("inbox", 0, 0, "approvals", other, COORDINATOR)
+        spoiled = base64.urlsafe_b64encode(told.encode()).decode()
+        await client.publish(
+            f"$JS.API.DIRECT.GET.OBJ_{mine}.$O.{mine}.M.lure", b"", reply=f"$O.{out}.M.{spoiled}"
         )
         await client.flush(timeout=5)
         await asyncio.sleep(seconds)
