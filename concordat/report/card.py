@@ -196,7 +196,7 @@ def card_markdown(result: Mapping[str, Any]) -> str:
         "",
         f"Attempts: {_md(card['training']['attempts'])}. Seed: "
         f"{'secret, gone with the job' if card['training']['seed'] is None else _md(card['training']['seed'])}. "
-        f"The fields and their meaning: data contract `{card['digests']['contract'][:12]}`.",
+        f"The fields and their meaning: data contract `{_digest(card['digests']['contract'])[:12]}`.",
         "",
         "Recipe: " + ", ".join(f"{_md(k)} {_md(v)}" for k, v in card["training"]["recipe"].items()) + ".",
         "",

@@ -26,8 +26,8 @@ KNOWN_CLASSES = {
 }
 """Field classes of an egress log that are known to hold no row, by the protocol."""
 
-OF_THE_MODEL = 0.0005
-"""Difference of two AUCs below which they are called equal."""
+EQUAL, SLIGHT = 0.0005, 0.005
+"""Differences of two AUCs below which they are called equal, and slight."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,19 @@ def headline(result: Result) -> Both:
     auc = result["auc"]
     gain = auc["federated"] - auc["bank_only_mean"]
     shared, mean = figure(auc["federated"]), figure(auc["bank_only_mean"])
-    if gain > OF_THE_MODEL:
+    little, little_zh = ("slightly ", "略") if abs(gain) < SLIGHT else ("", "")
+    if gain > EQUAL:
         return Both(
-            f"The shared score tells good borrowers from bad ones better than the average bank can alone: "
+            f"The shared score tells good borrowers from bad ones {little}better than the average bank can alone: "
             f"AUC {shared} against {mean} ({signed(gain)}).",
-            f"共享评分区分好坏借款人的能力优于单家银行的平均水平：AUC {shared}，单家平均 "
+            f"共享评分区分好坏借款人的能力{little_zh}优于单家银行的平均水平：AUC {shared}，单家平均 "
             f"{mean}（{signed(gain)}）。",
         )
-    if gain < -OF_THE_MODEL:
+    if gain < -EQUAL:
         return Both(
-            f"The shared score tells good borrowers from bad ones worse than the average bank can alone: "
+            f"The shared score tells good borrowers from bad ones {little}worse than the average bank can alone: "
             f"AUC {shared} against {mean} ({signed(gain)}).",
-            f"共享评分区分好坏借款人的能力不及单家银行的平均水平：AUC {shared}，单家平均 "
+            f"共享评分区分好坏借款人的能力{little_zh}不及单家银行的平均水平：AUC {shared}，单家平均 "
             f"{mean}（{signed(gain)}）。",
         )
     return Both(
@@ -114,7 +115,7 @@ def against_ceiling(result: Result) -> Both:
     auc = result["auc"]
     gap = auc["pooled"] - auc["federated"]
     pooled = figure(auc["pooled"])
-    if gap > OF_THE_MODEL:
+    if gap > EQUAL:
         return Both(
             f"One model fitted on everybody's rows in one place, which nobody may do in real life, "
             f"reaches {pooled}: "
@@ -379,7 +380,7 @@ def limitations(result: Result) -> list[Both]:
                 "各预测区间内，实际违约率与预测均无显著差异（95 %）。",
             )
         )
-    if result["auc"]["federated"] < max(result["auc"]["bank_only"].values()) - OF_THE_MODEL:
+    if result["auc"]["federated"] < max(result["auc"]["bank_only"].values()) - EQUAL:
         best = max(result["auc"]["bank_only"], key=lambda bank: result["auc"]["bank_only"][bank])
         told.append(
             Both(

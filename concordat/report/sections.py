@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from concordat.report import charts
 from concordat.report import figures as fig
 from concordat.report.charts import Chart, Plot, linear
-from concordat.report.findings import banks, calibration_note, interval_note
+from concordat.report.findings import calibration_note, interval_note
 from concordat.report.result import Result
 from concordat.report.words import Both, Words, band, clipped, count, figure, percent, seconds, signed, size
 
@@ -360,6 +360,16 @@ def steps(result: Result) -> Section:
     )
 
 
+def _masked_share(result: Result) -> tuple[str, str]:
+    """Return how much of what left the nodes was masked updates, in both languages; empty without logs."""
+    left = [entry for entries in result["egress"].values() for entry in entries]
+    total = sum(entry["bytes"] for entry in left)
+    if total == 0:
+        return "", ""
+    share = percent(sum(e["bytes"] for e in left if e["field_class"] == "masked update") / total)
+    return f" Of what left the nodes, {share} was masked updates.", f"节点外发内容中 {share} 为掩码更新。"
+
+
 def links(result: Result) -> Section:
     """Return bytes per link."""
     found = sorted(result["links"], key=lambda link: (-link["bytes"], link["from"], link["to"], link["via"]))
@@ -375,13 +385,11 @@ def links(result: Result) -> Section:
         "links",
         Both("Bytes per link", "各链路字节数"),
         Both(
-            f"{total} in all. Nearly all of it is masked updates of {len(banks(result))} banks to the "
-            f"coordinator and their "
-            "sums on the way back; a link that carried little carried keys, signatures or masked sums."
+            f"{total} in all.{_masked_share(result)[0]} A link that carried little carried keys, signatures, "
+            "figures or masked sums."
             if found
             else "Nothing was sent: the job ran in one process.",
-            f"共 {total}。主要是 {len(banks(result))} 家银行发给协调方的掩码更新及返回的合计；"
-            f"流量很小的链路传输的是密钥、签名或掩码求和。"
+            f"共 {total}。{_masked_share(result)[1]}流量很小的链路传输的是密钥、签名、指标或掩码求和。"
             if found
             else "没有任何传输：作业在单一进程中运行。",
         ),
