@@ -8,8 +8,8 @@ bits b, ``ek = HKDF-Extract(K_tab, y)`` (RFC 5869, SHA-256) and ::
 
 sorted by tag; the *slot*, an entry's position, is what bank, partner and T share from here on. ζ is expanded
 from s_T, a column of bits per component, in blocks of 65,536 slots. The number of entries is rounded up to
-three significant bits; the rows that are added are uniform bytes. The bank receives K_tab and the table, T
-receives s_T, the partner keeps both. A publication (step B8) is the same table without ζ.
+three significant bits; the rows that are added are uniform bytes, expanded from s_T. The bank receives K_tab
+and the table, T receives s_T, the partner keeps both. A publication (step B8) is the same table without ζ.
 
 Invariants:
     - Slots are in the order of pseudorandom tags: they say nothing of an identifier or of another bank's slots.
@@ -18,6 +18,7 @@ Invariants:
       open as bits. A poisoned entry therefore does not tell who is a client.
     - Opening a row takes its VOPRF output *and* s_T: the bank, without s_T, gets uniform bits; T, without
       outputs, gets nothing.
+    - The same rows under the same keys make the same table, byte for byte; other rows need fresh keys.
     - Memory is bounded by a block on both sides: the partner spools rows by the first bits of their tags
       (to the caller's `Spool`), sorts part by part, and sends block by block.
 
@@ -267,7 +268,7 @@ class Writer:
         if self._added != self._rows:
             raise ProtocolError("TABLE_ROWS", "A table lacks rows that were announced.")
         for at in range(self._rows, table.slots, BLOCK):
-            filler = secrets.token_bytes(min(BLOCK, table.slots - at) * table.entry_bytes)
+            filler = self._filler(at, min(BLOCK, table.slots - at) * table.entry_bytes)
             self._spread(np.frombuffer(filler, dtype=np.uint8).reshape(-1, table.entry_bytes))
         waiting, block = bytearray(), 0
         for part in range((0xFFFF >> self._shift) + 1):
@@ -277,6 +278,17 @@ class Writer:
                 yield self._shared(bytes(waiting[:size]), block)
                 del waiting[:size]
                 block += 1
+
+    def _filler(self, at: int, n: int) -> bytes:
+        """Return uniform bytes for the rows that are added.
+
+        Those of a join come from s_T, which the bank doesn't have, so that a table that is made again after a
+        crash is the same table: other fillers would move rows to other slots under the same ζ, and the bank
+        would read the difference of two rows' bits.
+        """
+        if self._seed is None:
+            return secrets.token_bytes(n)
+        return labels.keystream(labels.derive(self._seed, self._table.label("filler", str(at))), n)
 
     def _sorted(self, data: bytes) -> bytes:
         entries = np.frombuffer(data, dtype=np.uint8).reshape(-1, self._table.entry_bytes)

@@ -1,6 +1,7 @@
 """The join table: writer and reader meet, malformed tables are refused whoever is a client."""
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 
 import numpy as np
@@ -221,6 +222,22 @@ class TestWriter:
     def test_an_output_has_64_bytes(self) -> None:
         with pytest.raises(ProtocolError, match="TABLE_OUTPUT"):
             self._writer(1).add([bytes(32)], bits_of(1))
+
+    def test_a_table_made_again_is_the_same_table(self) -> None:
+        outputs, bits = [output(i) for i in range(70)], bits_of(70)
+        table, first = written(outputs, bits)
+        writer = Writer(table, 70, table_key=TABLE_KEY, share_seed=SEED, spool=MemorySpool())
+        for i in range(70):  # in another order
+            writer.add([outputs[69 - i]], bits[69 - i : 70 - i])
+        assert list(writer.chunks()) == first
+
+    def test_red_fresh_fillers_would_move_rows_under_one_zeta(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Writer, "_filler", lambda self, at, n: secrets.token_bytes(n))
+        outputs, bits = [output(i) for i in range(70)], bits_of(70)
+        with observe(LabelLedger()):
+            written(outputs, bits)
+            with pytest.raises(ProtocolError, match="LABEL_REUSED"):
+                written(outputs, bits)
 
     def test_a_second_table_under_the_same_keys_is_seen(self) -> None:
         def make(bits: NDArray[np.uint8], table_key: bytes, seed: bytes) -> None:
