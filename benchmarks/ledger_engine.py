@@ -92,9 +92,15 @@ class Gateway:
 
     def engine_memory(self) -> int:
         """Return the resident bytes of the engine process."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sum(int(Path(f"/proc/{child}/statm").read_text().split()[1]) * 4096 for child in children)
+        found, waiting = 0, [self.process.pid]
+        while waiting:
+            pid = waiting.pop()
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            waiting += [int(child) for child in children]
+            found += sum(
+                int(Path(f"/proc/{child}/statm").read_text().split()[1]) * 4096 for child in children
+            )
+        return found
 
 
 class Load:

@@ -45,6 +45,9 @@ class Reader:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        # An engine answers one request after the other. Of what may take long, one at a time is let through, so that
+        # the next block waits for at most one of them.
+        self._long = asyncio.Semaphore(1)
 
     async def answer(self, body: bytes) -> str:
         """Answer an HTTP body of JSON-RPC."""
@@ -59,12 +62,17 @@ class Reader:
         identifier = request.get("id") if isinstance(request, dict) else None
         try:
             call = rpc.admit(request, self.chain.head.number)
-            if call.method in rpc.FORWARDED:
-                return await self.chain.engine.rpc(call.body)
-            result = await self._own(call)
+            if call.method in rpc.LONG:
+                async with self._long:
+                    return await self._answered(call)
+            return await self._answered(call)
         except ConcordatError as error:
             return json.dumps(rpc.failure(identifier, error))
-        return json.dumps({"jsonrpc": "2.0", "id": identifier, "result": result})
+
+    async def _answered(self, call: rpc.Call) -> str:
+        if call.method in rpc.FORWARDED:
+            return await self.chain.engine.rpc(call.body)
+        return json.dumps({"jsonrpc": "2.0", "id": call.id, "result": await self._own(call)})
 
     async def _own(self, call: rpc.Call) -> Any:
         if call.method in rpc.CONSTANTS:

@@ -77,6 +77,9 @@ OWN: dict[str, Rule] = {
 }
 """What the gateway answers."""
 
+LONG = frozenset({"eth_getProof", "eth_getLogs", "concordat_getRevertData"})
+"""What may take seconds on a large state."""
+
 CONSTANTS: dict[str, Any] = {
     "eth_accounts": [],
     "eth_gasPrice": "0x0",
