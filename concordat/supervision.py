@@ -13,7 +13,7 @@ import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from node.processes import Process
 from protocol.errors import ConfigurationError, Unavailable
@@ -104,12 +104,14 @@ class Supervisor:
                 )
             time.sleep(0.05)
 
-    def run(self, groups: Mapping[str, Sequence[Process]]) -> int:
-        """Run all processes in the foreground until told to stop (a container's main process)."""
+    def run(self, groups: Mapping[str, Sequence[Process]]) -> NoReturn:
+        """Become the supervisord that runs all processes in the foreground until told to stop.
+
+        This process is replaced, so that signals (of a container, of systemd) reach supervisord itself.
+        """
         path = self.render(groups)
-        return subprocess.call(
-            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-c", str(path)]
-        )
+        command = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-c", str(path)]
+        os.execv(sys.executable, command)  # noqa: S606 - no shell is meant
 
     def add(self, groups: Mapping[str, Sequence[Process]], known: Mapping[str, Sequence[Process]]) -> None:
         """Start more groups beside the known ones."""

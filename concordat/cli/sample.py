@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from concordat.economy import write_economy
-
 
 class TableFormat(StrEnum):
     """How tables are written."""
@@ -28,8 +26,13 @@ def sample(
 ) -> None:
     """Write a made-up economy: a table per bank and partner, the data contract, and a manifest.
 
-    Run the demo on it with: concordat demo --data OUT
+    \b
+    Examples:
+      concordat sample --out economy
+      concordat demo --data economy
     """
+    from concordat.economy import write_economy
+
     economy = write_economy(
         out, count=enterprises, banks=banks, seed=seed, kind=TableFormat(format).value, replace=replace
     )
