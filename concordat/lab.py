@@ -31,11 +31,19 @@ from node import enrolment
 from node.ingest import Mapping
 from node.keystore import write_private
 from node.processes import Process
-from protocol.errors import ConcordatError, ConfigurationError, Unavailable
+from protocol.errors import ConcordatError, ConfigurationError, DataError, JobVoid, NotApproved, Unavailable
 from protocol.mailbox import COORDINATOR
 
 Tell = Callable[[str], None]
 LOOPBACK = "127.0.0.1"
+REFUSALS: dict[int, type[ConcordatError]] = {
+    400: ConfigurationError,
+    403: NotApproved,
+    409: JobVoid,
+    422: DataError,
+    503: Unavailable,
+}
+"""Class of a refusal of the operators' interface, hence its exit code, by the HTTP status it came with."""
 
 
 @dataclass(frozen=True)
@@ -273,9 +281,13 @@ def call(config: coordinator.config.CoordinatorConfig, method: str, path: str, b
             "the coordinator's daemon doesn't answer",
             "`concordat up` or `coordinator run`.",
         ) from None
-    content = reply.json()
+    try:
+        content = reply.json()
+    except ValueError:
+        content = {"detail": f"the coordinator's daemon answers {reply.status_code}", "hint": "Look at its log."}
     if reply.is_error:
-        raise ConcordatError(
+        refusal = REFUSALS.get(reply.status_code, ConcordatError)
+        raise refusal(
             str(content.get("title", "ERROR")),
             str(content.get("detail", content)),
             str(content.get("hint", "")),
