@@ -13,7 +13,6 @@ from concordat.report.result import Result
 from concordat.report.words import Both, band, count, figure, percent, seconds, signed, size
 
 KNOWN_CLASSES = {
-    "answer",
     "decision",
     "digest",
     "figures",
