@@ -7,6 +7,7 @@ specification's types, each configuration file against the product's own models,
 import itertools
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import sqlalchemy as sa
+import typer
 import yaml
 from compose_spec import PyCompose
 
 import coordinator.config
 import node.config
+from concordat.cli.app import app
 from coordinator import founding, processes
 from coordinator.relay import RELAY_CONFIG, RELAY_PID, write_relay
 from coordinator.store import Store
@@ -380,6 +384,59 @@ def test_the_hosts_of_a_nodes_database(url: str, hosts: set[str]) -> None:
     section = node.config.DatabaseSection(url=url, steps_url=url)
     about = node.config.NodeSection(name="bank-1", role="bank")
     assert node.config.NodeConfig(node=about, database=section).database_hosts() == hosts
+
+
+def parse_command(words: list[str]) -> None:
+    """Parse a command of the product as its command line would; nothing is run."""
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        assert rest, "a group by itself is no command"
+        assert rest[0] in command.commands, f"there is no command {' '.join(words)}"
+        command = command.commands[rest.pop(0)]
+    command.make_context(command.name, rest)
+
+
+def told_commands() -> list[list[str]]:
+    """The product's commands in the instructions of the deployment."""
+    found = []
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "deploy/README.md").read_text(), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = list(itertools.takewhile(lambda w: w not in "<>", shlex.split(line, comments=True)))
+            if words[:3] in (["docker", "compose", "run"], ["docker", "compose", "exec"]):
+                rest = [word for word in words[3:] if word not in ("--rm", "-T")]
+                assert rest[0] in services()
+                found.append(rest[2:] if rest[1] == "concordat" else rest[1:])
+            elif words[:1] == ["concordat"]:
+                found.append(words[1:])
+    assert len(found) >= 4
+    return found
+
+
+class TestCommands:
+    @pytest.mark.parametrize(
+        "name", sorted(n for n, s in services().items() if s["image"].startswith("concordat:"))
+    )
+    def test_what_a_service_runs_is_on_the_command_line(self, name: str) -> None:
+        service = services()[name]
+        parse_command(service["command"])
+        check = service["healthcheck"]
+        if not check.get("disable"):
+            assert check["test"][:2] == ["CMD", "concordat"]
+            parse_command(check["test"][2:])
+
+    def test_what_the_instructions_say_is_on_the_command_line(self) -> None:
+        for words in told_commands():
+            if words:
+                parse_command(words)
+
+    @pytest.mark.parametrize(
+        "words",
+        [["node", "walk"], ["node", "run", "--confg", "x"], ["coordinator", "init", "more"], ["node"]],
+    )
+    def test_anything_else_is_not(self, words: list[str]) -> None:
+        with pytest.raises((AssertionError, click.UsageError)):
+            parse_command(words)
 
 
 class TestImage:
