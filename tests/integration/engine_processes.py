@@ -78,7 +78,7 @@ class Process:
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[str] | None = None
         self.ready: dict[str, Any] = {}
-        self.client = httpx.Client(trust_env=False, timeout=30)
+        self.client = httpx.Client(trust_env=False, timeout=30, verify=False)
 
     def start(self) -> Process:
         return self.spawn().wait()
