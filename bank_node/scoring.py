@@ -48,7 +48,7 @@ def network_logits(
 def predict(
     encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe | DpRecipe
 ) -> Float64:
-    """Return the PD of each row, all networks averaged in log-odds; shape [n], in (0, 1).
+    """Return the PD of each row, all networks averaged in log-odds; shape [n], in [0, 1].
 
     Args:
         encoding: the encoding of the model's version.

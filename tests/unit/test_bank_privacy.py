@@ -194,6 +194,24 @@ def test_a_round_is_trained_once() -> None:
     assert refused.value.code == "DP_ROUND_REPEATED"
 
 
+def test_no_key_makes_two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privacy, "plan_for", lambda *_: Plan(rate=0.2, steps=3, multiplier=1.0))
+    seen: list[bytes] = []
+    real = privacy.words
+
+    def noted(key: bytes, n: int) -> np.ndarray:
+        seen.append(key)
+        return real(key, n)
+
+    monkeypatch.setattr(privacy, "words", noted)
+    one = trainer()
+    start = one.initial()
+    one.local_pass(start, 1)
+    one.local_pass(start, 2)
+    # A batch and a noise for each of two rounds, two networks, three steps.
+    assert len(seen) == len(set(seen)) == 2 * 2 * 2 * 3
+
+
 def test_equal_secrets_give_equal_bits_and_others_don_t() -> None:
     one, two, other = trainer(), trainer(), trainer(seeds=Seeds(b"c" * 32, b"x" * 32))
     start = one.initial()
