@@ -26,7 +26,7 @@ from node.egress import EgressLog, read_head, verify
 from node.keystore import Keystore
 from node.store import Store
 from protocol.contract import DataContract
-from protocol.errors import JobVoid
+from protocol.errors import JobVoid, Unavailable
 from protocol.job import Deadlines, Proposal, Recipe, Release
 from protocol.mailbox import COORDINATOR
 
@@ -86,6 +86,8 @@ class _Tour:
         data, contract = self._data()
         banks = [party.name for party in data.parties if party.role == "bank"]
         tables = {bank: data.table(bank) for bank in banks}
+        for bank, table in tables.items():
+            self._say("data", "table", bank, rows=table.rows)
         proposal = self._proposal(banks, contract, data.manifest.consortium)
         if self._options.simulated:
             out = self._simulated(proposal, contract, tables)
@@ -234,11 +236,13 @@ class _Tour:
         body = {name: value for name, value in proposal.body.items() if name not in ("consortium", "code")}
         job = lab.call("POST", "/jobs", body)
         events: list[dict[str, Any]] = []
+        seen: dict[str, str] = {}
         while True:
             fresh = lab.call("GET", f"/jobs/{job['id']}/events?after={events[-1]['id'] if events else 0}")
             for event in fresh:
                 events.append(event)
                 self._tell(event)
+            self._nodes(lab, job["proposal"]["banks"], seen)
             shown = lab.call("GET", f"/jobs/{job['id']}")
             if shown["state"] in ENDED and not fresh:
                 break
@@ -264,6 +268,17 @@ class _Tour:
             "release": proposal.release.body,
             "privacy": model["card"]["privacy"],
         }
+
+    def _nodes(self, lab: Lab, banks: list[str], seen: dict[str, str]) -> None:
+        """Tell what the banks' own daemons say of their work: rows, which the coordinator never learns."""
+        for bank in banks:
+            try:
+                status = lab.status(bank)
+            except Unavailable:
+                continue
+            if status["state"] == "working" and "rows" in status and seen.get(bank) != status["step"]:
+                seen[bank] = status["step"]
+                self._say(status["step"], "at the bank", bank, rows=status["rows"])
 
     def _egress(self, lab: Lab, job: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bool]]:
         """Return what left each node, from its own log, each log verified first."""
@@ -294,8 +309,8 @@ class _Tour:
             ]
         return found, verified
 
-    def _say(self, step: str, kind: str, **detail: Any) -> None:
-        self._tell({"at": time.time(), "step": step, "party": "", "kind": kind, "detail": detail})
+    def _say(self, step: str, kind: str, party: str = "", **detail: Any) -> None:
+        self._tell({"at": time.time(), "step": step, "party": party, "kind": kind, "detail": detail})
 
 
 def steps_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
