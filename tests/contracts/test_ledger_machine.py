@@ -58,10 +58,10 @@ WEIGHTS = {
     "agree": 2,
     "dispute": 2,
     "resolve": 2,
-    "freeze": 1,
+    "freeze": 2,
     "pause": 1,
     "wait": 3,
-    "wait_long": 1,
+    "wait_long": 2,
 }
 _ANYTIME = {"open_claim", "contend", "pause", "wait", "wait_long"}
 _WITH_LIEN = {"release", "settle_lien", "renew"}
@@ -386,9 +386,14 @@ class LedgerMachine(RuleBasedStateMachine):
         """Time passes."""
         self.world.pass_time(data.draw(st.sampled_from([1, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY])))
 
-    def wait_long(self, _data: Any) -> None:
-        """Claims fall due and lapse."""
-        self.world.pass_time(30 * WEEK)
+    def wait_long(self, data: Any) -> None:
+        """To the edge of a deadline of some claim: the last second before it, or its first."""
+        edges = []
+        for c in self.model.claims:
+            weeks = [(c.due + 1) * WEEK, (c.lapse + 1) * WEEK]
+            edges += [*weeks, c.hold_until, c.dispute_until, c.flagged_at + 14 * DAY]
+        ahead = [edge - early for edge in edges for early in (1, 0) if edge - early > self.world.time]
+        self.world.pass_time(data.draw(st.sampled_from(ahead)) - self.world.time if ahead else WEEK)
 
     # ---- what always holds
 
@@ -406,7 +411,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert seen == said
             assert s["end"] == self.model.ended(c)
             assert s["flags"] == self.model.flags(c)
-            assert s["children"] == c.children
+            assert (s["children"], s["dueWeek"], s["lapseWeek"]) == (c.children, c.due, c.lapse)
             assert s["cap"] + s["settled"] + s["transferred"] + s["credited"] == s["original"]
             if s["end"] == LIVE:
                 assert s["pledged"] == c.pledged
