@@ -117,12 +117,10 @@ class Lab:
         founding.found(config)
         write_relay(config, Store.open(config.database_url(config.database.url)))
         with ThreadPoolExecutor(2) as pool:
-            list(
-                pool.map(
-                    lambda pair: self._make(*pair, releases, max_epsilon),
-                    zip(members, ports[1:], strict=True),
-                )
+            made = pool.map(
+                lambda member, port: self._make(member, port, releases, max_epsilon), members, ports[1:]
             )
+            list(made)
 
     def _make(self, member: Member, port: int, releases: Sequence[str], max_epsilon: float) -> None:
         home = self.directory / member.name

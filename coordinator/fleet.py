@@ -34,7 +34,7 @@ MESSAGE_TYPE = {
 }
 RESEND_SECONDS = 1.5
 # A message may be lost without an error: it is sent again, and a node answers a repeat with what it kept.
-STALL_SECONDS = 90.0
+STALL_SECONDS = 45.0
 LOOK_SECONDS = 2.0
 REFUSED = "refused"
 # Refusals after which the same party may well answer another request: it lost its peers, not its mind.

@@ -7,14 +7,18 @@ undisturbed run gives.
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from consortium_world import RECIPE, World, payload_of
+from consortium_world import RECIPE, World, acting, payload_of
 
 from concordat import dataset
 from concordat.economy import write_economy
 from concordat.simulate import proposal_for, simulate
+from coordinator import server_app
 from node import egress
 from node.ingest import Table
 from protocol.contract import DataContract
@@ -135,3 +139,48 @@ def test_red_a_bank_that_masks_anew_after_a_crash_is_found(
     row = world.run(world.submit(deadlines=DEADLINES))
     assert row["state"] == "failed"
     assert "LABEL_REUSED" in str(row["cause"])
+
+
+def test_a_server_that_was_thought_dead_leaves_the_job_to_its_successor(
+    world: World, undisturbed: str
+) -> None:
+    """Two runs of one job, as when the first was only unreachable: the older one ends and ends nothing."""
+    proposal = world.submit(deadlines=DEADLINES)
+    job, held, ended = proposal.digest, threading.Event(), []
+    honest = server_app.Server._told
+
+    def slow(server: server_app.Server, step: str, *rest: Any, **detail: Any) -> None:
+        honest(server, step, *rest, **detail)
+        if step == "round 1" and threading.current_thread() is first:
+            held.wait(60)
+
+    def run() -> None:
+        with acting(COORDINATOR):
+            server_app.Server(world.config, world.grid, job).run()  # type: ignore[arg-type]
+        ended.append(world.store.job(job))
+
+    over = threading.Event()
+    ticker = threading.Thread(target=world._renew, args=(job, over))
+    first = threading.Thread(target=run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_app.Server, "_told", slow)
+        ticker.start()
+        first.start()
+        while ("update.1", 0) not in world.store.openings(job):
+            time.sleep(0.02)
+        second = threading.Thread(target=run)
+        second.start()
+        while world.store.job(job)["generation"] < 2:  # type: ignore[index]
+            time.sleep(0.02)
+        held.set()
+        first.join()
+        # It has ended; the job hasn't, or not by it.
+        assert ended[0]["state"] in ("proposed", "running", "finished")
+        second.join()
+    over.set()
+    ticker.join()
+    row = world.store.job(job)
+    assert row is not None
+    _checked(world, row, undisturbed)
+    failed = [event for event in world.store.events(job) if event["kind"] == "failed"]
+    assert failed == []
