@@ -6,7 +6,8 @@ Specification: RFC 9496 (ristretto255), RFC 9380 section 5.3.1 (`expand_message_
 Invariants:
     - An `Element` is a canonical encoding and never the identity; a `Scalar` is reduced and never zero. Both
       come only from functions of this module, so that a peer's bytes pass `decode_element` or
-      `decode_scalar` first.
+      `decode_scalar` first. The canonical spelling is checked here: the libsodium that rbcl 1.1 carries takes
+      an element with bit 255 set for the one without.
     - No result is taken on trust. libsodium's addition answers an invalid operand with 32 zero bytes, which is
       the encoding of the identity, and its multiplication accepts scalars beyond the order; both are caught.
     - Scalars are multiplied, inverted and reduced by libsodium in constant time.
@@ -43,6 +44,7 @@ WIDE_BYTES = 64
 ORDER = 2**252 + 27742317777372353535851937790883648493
 """Order of the group (RFC 9496 section 4)."""
 
+_FIELD = 2**255 - 19
 _NEUTRAL = bytes(32)
 _CHUNK = 512
 _BLOCK = 128
@@ -103,7 +105,10 @@ def decode_element(data: bytes) -> Element:
         raise ProtocolError("GROUP_ELEMENT", f"A group element must have {ELEMENT_BYTES} bytes.")
     if data == _NEUTRAL:
         raise ProtocolError("GROUP_IDENTITY", "The identity of the group is refused.")
-    if not rbcl.crypto_core_ristretto255_is_valid_point(data):
+    spelt = int.from_bytes(data, "little")
+    # RFC 9496 section 4.3.1, steps 1 and 2. The library at hand overlooks bit 255.
+    canonical = spelt < _FIELD and spelt % 2 == 0
+    if not canonical or not rbcl.crypto_core_ristretto255_is_valid_point(data):
         raise ProtocolError("GROUP_ELEMENT", "A group element is not canonically encoded.")
     return Element(data)
 

@@ -39,6 +39,19 @@ def test_the_identity_is_refused_everywhere() -> None:
     assert _code(group.multiply, _scalar(3), IDENTITY) == "GROUP_ELEMENT"
 
 
+def test_a_second_spelling_of_an_element_is_refused() -> None:
+    """Bit 255 set, or the field's order added: the library at hand takes the first for the same element."""
+    for element in _elements(20):
+        second = element[:31] + bytes([element[31] | 0x80])
+        assert rbcl.crypto_core_ristretto255_is_valid_point(second)
+        assert _code(group.decode_element, second) == "GROUP_ELEMENT"
+        assert _code(group.decode_elements, element + second) == "GROUP_ELEMENT"
+        assert group.decode_element(element) == element
+    for small in range(19):
+        spelt = (small + 2**255 - 19).to_bytes(32, "little")
+        assert _code(group.decode_element, spelt) == "GROUP_ELEMENT"
+
+
 @pytest.mark.parametrize("number", [0, group.ORDER, group.ORDER + 1, 2**252 * 15, 2**256 - 1])
 def test_scalars_out_of_range_are_refused(number: int) -> None:
     assert _code(group.decode_scalar, number.to_bytes(32, "little")) == "GROUP_SCALAR"
