@@ -8,7 +8,6 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -127,14 +126,6 @@ class NodeConfig(Section):
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return prefix + str(self.path(url.removeprefix(prefix)).resolve())
         return url
-
-    def database_hosts(self) -> set[str]:
-        """Return the hosts of the node's own database, as its URLs name them."""
-        urls = [urlsplit(url) for url in (self.database.url, self.database.steps_url)]
-        found = {url.hostname or "" for url in urls}.union(
-            *(parse_qs(url.query).get("host", []) for url in urls)
-        )
-        return found - {""}
 
     def socket(self) -> Path:
         """Return the path of the daemon's Unix socket."""

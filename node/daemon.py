@@ -30,7 +30,7 @@ from node.members import Members
 from node.role import load_role
 from node.session import Leases, Parts
 from node.stages import FIELD_CLASS, Stages, serve_with
-from node.store import Store
+from node.store import Store, hosts_of
 from node.vault import Vault
 from protocol import document
 from protocol.canonical import digest, encode
@@ -91,7 +91,8 @@ class Daemon:
         socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         socket.unlink(missing_ok=True)
         host, _, port = self.config.joined().exchange.rpartition(":")
-        guard.close({(host, int(port))}, self._report, {str(socket)}, self.config.database_hosts())
+        hosts = hosts_of(self.config.database.url, self.config.database.steps_url)
+        guard.close({(host, int(port))}, self._report, {str(socket)}, hosts)
         listener = Listener(str(socket), "AF_UNIX", backlog=16)
         socket.chmod(0o600)
         threading.Thread(target=self._accept, args=(listener,), name="listener", daemon=True).start()

@@ -90,6 +90,13 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
+def hosts_of(*urls: str) -> set[str]:
+    """Return the hosts that database URLs name."""
+    made = [sa.make_url(url) for url in urls]
+    named = [(url.host, *(url.normalized_query.get("host", ()))) for url in made]
+    return {host for hosts in named for host in hosts if host}
+
+
 def migrate(engine: sa.Engine, scripts: Path) -> None:
     """Bring the schema to the newest version of the migrations in ``scripts``."""
     newest = max(path.name.split("_")[0] for path in (scripts / "versions").glob("[0-9]*.py"))

@@ -30,6 +30,7 @@ from coordinator.relay import RELAY_CONFIG, RELAY_PID, write_relay
 from coordinator.store import Store
 from node.enrolment import equip
 from node.keystore import Keystore, write_private
+from node.store import hosts_of
 from protocol.errors import ConfigurationError
 from protocol.mailbox import COORDINATOR
 
@@ -207,7 +208,7 @@ class TestConfigurationFiles:
         assert str(config.path()) in {
             entry.split(":")[1] for entry in service["volumes"] if isinstance(entry, str)
         }
-        assert config.database_hosts() == {f"{name}-database"}
+        assert hosts_of(config.database.url, config.database.steps_url) == {f"{name}-database"}
         assert config.node.passphrase_file == Path("/run/secrets/passphrase")
         assert config.flower.runtime.startswith("127.0.0.1:")
         targets = {entry["target"] for entry in service["volumes"] if isinstance(entry, dict)}
@@ -381,9 +382,7 @@ class TestReadOnlyConfiguration:
     ],
 )
 def test_the_hosts_of_a_nodes_database(url: str, hosts: set[str]) -> None:
-    section = node.config.DatabaseSection(url=url, steps_url=url)
-    about = node.config.NodeSection(name="bank-1", role="bank")
-    assert node.config.NodeConfig(node=about, database=section).database_hosts() == hosts
+    assert hosts_of(url, "sqlite:///steps.db") == hosts
 
 
 def parse_command(words: list[str]) -> None:
