@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.contract_mutants [--only TEXT] [--workers N] [--out FILE]``. Needs Node.js and the compiler's
 npm packages. A mutant is a source patch of ``tests/contracts/mutants.json``; ``kills`` names what must kill it:
-``machine`` (random histories alone) or ``rules`` (the tests of single rules).
+``machine`` (random histories alone) or ``rules`` (the tests named in ``tests``).
 """
 
 from __future__ import annotations
@@ -54,20 +54,15 @@ def build(mutant: dict[str, Any], out: Path) -> None:
 
 def killed(mutant: dict[str, Any], artifacts: Path) -> tuple[bool, str]:
     """Whether the named tests fail on a mutant, and which test did."""
-    machine = str(TESTS / "test_ledger_machine.py")
-    aside = ("machine", "artifacts", "gas", "mutants")
-    chosen = (
-        [machine]
-        if mutant["kills"] == "machine"
-        else [str(TESTS), *(f"--ignore={TESTS / f'test_ledger_{name}.py'}" for name in aside)]
-    )
+    by_machine = mutant["kills"] == "machine"
+    chosen = [str(TESTS / "test_ledger_machine.py")] if by_machine else [str(TESTS), "-k", mutant["tests"]]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", *chosen],
         cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "CONCORDAT_CONTRACTS": str(artifacts)},
+        env={"CONCORDAT_MACHINE_EXAMPLES": "60", **os.environ, "CONCORDAT_CONTRACTS": str(artifacts)},
     )
     failed = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return result.returncode == 1, failed[0].split("::")[-1][:90] if failed else ""

@@ -185,8 +185,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.close(c)
 
     def encumbered(self, data: Any) -> tuple[Claim, bytes]:
-        """A claim with a lien, and the lien."""
-        c: Claim = data.draw(st.sampled_from([c for c in self.model.claims if c.document.liens]))
+        """A claim with a lien, rather one that is SHORT, and the lien."""
+        pool = [c for c in self.model.claims if c.document.liens]
+        if data.draw(st.booleans()):
+            pool = [c for c in pool if c.pledged > c.cap] or pool
+        c: Claim = data.draw(st.sampled_from(pool))
         return c, data.draw(st.sampled_from(list(c.document.liens)))
 
     def renew(self, data: Any) -> None:
@@ -234,7 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def credit_note(self, data: Any) -> None:
         """A reduction of the payable."""
         c = self.claim(data)
-        cap = self.share(data, c.cap, c.pledged)
+        cap = self.share(data, c.pledged // 2, c.pledged, c.cap)
         reasons = self.model.dead(c) | ({"NotLower"} if cap >= c.cap else set())
         attested = c.grade == ATTESTED
         signer = c.document.owner if attested else c.document.obligor

@@ -121,6 +121,19 @@ def test_tags_of_the_old_version_are_taken_in_the_new_one(world: World) -> None:
     world.members = [_old(world, one) for one in world.members]
 
 
+def test_a_contract_s_liens_in_the_old_version_block_its_invoices_in_the_new(world: World) -> None:
+    versions = Versions(world)
+    contract, idle = confirmed(world), confirmed(world)
+    pledged(contract, 1)
+    tags = [one.tags()[0].tags[0] for one in (contract, idle)]
+    with versions.new():
+        before, world.members = world.members, [versions.again(one) for one in world.members]
+        refusal = Document.new(world, contract_tag=tags[0]).confirm().refusal
+        assert (refusal.name, refusal.arguments["claimId"]) == ("ContractEncumbered", contract.claim)
+        assert Document.new(world, contract_tag=tags[1]).confirm().ok
+        world.members = before
+
+
 def test_new_business_ends_in_the_old_version(world: World) -> None:
     versions = Versions(world)
     document = confirmed(world)

@@ -107,8 +107,12 @@ abstract contract Anchors is Signers {
     function _checkContract(bytes32 contractTag) internal view {
         if (contractTag == 0) revert ContractTagMissing();
         if (contractTag == NO_CONTRACT) return;
-        bytes32 id = _holderOf(contractTag);
-        if (id != 0 && _claims[id].pledged != 0) revert ContractEncumbered(contractTag, id);
+        bytes32 id = _taken(contractTag);
+        if (id == 0) return;
+        // A contract's claim that was not carried over yet is asked where it stands.
+        uint24 pledged =
+            _claims[id].grade != 0 ? _claims[id].pledged : IPredecessor(_predecessor).statusOf(id).pledged;
+        if (pledged != 0) revert ContractEncumbered(contractTag, id);
     }
 
     /// @dev Refuse a lien on what is itself a framework contract with encumbered receivables under it.
