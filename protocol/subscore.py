@@ -10,8 +10,10 @@ Bits = (z ≥ 0), which enter the product. With the released v, the job's row bo
 
 where τ_j = α·j^(−β) is a prior of Σ a·sign(z_j)/n whose α, β maximise the marginal likelihood of u ~ N(0, τ + s²)
 over a grid (empirical Bayes; Efron, Morris, JASA 1973). The score is z·w on real z, cut into 16 bins at its own
-quantiles over the table. Under no association Σ u²/s² is χ² with k degrees of freedom: a partner whose v isn't
-significant at p = .001 publishes nothing.
+quantiles over the table. Gate: under no association u has covariance S = 2σ²/n²·I + b₀(1 − b₀)/n·E[sign(z)·sign(z)ᵀ],
+so uᵀS⁻¹u is χ² with k degrees of freedom; a partner whose v isn't significant at p = .001 publishes nothing. (The
+sum Σu²/s², which the protocol names, equals it only where the bits are uncorrelated. Components of a table with
+few distinct rows have nearly equal bits, and partners without information would pass that sum too often.)
 
 Invariants:
     - The basis is a function of the partner's table alone; labels enter through v only, which is private, and
@@ -55,6 +57,15 @@ _ROWS = 1 << 16
 _STEPS = 71
 """Steps of the grid of α, from a thousandth of s² to ten times the largest u², beside zero."""
 _BETAS = np.linspace(0.0, 3.0, 25)
+
+
+_ARRAYS: dict[str, type] = {
+    "mean": np.float64,
+    "kept": np.intp,
+    "rotation": np.float64,
+    "mixing": np.float64,
+    "agreement": np.float64,
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,7 @@ class Basis:
         kept: which encoded columns those are, shape (p,).
         rotation: from centred columns to z, shape (p, k).
         mixing: M = E[sign(z)·zᵀ] + .01·I, shape (k, k).
+        agreement: E[sign(z)·sign(z)ᵀ], shape (k, k).
     """
 
     sources: tuple[Source, ...]
@@ -151,6 +163,7 @@ class Basis:
     kept: NDArray[np.intp]
     rotation: NDArray[np.float64]
     mixing: NDArray[np.float64]
+    agreement: NDArray[np.float64]
 
     @classmethod
     def fit(cls, columns: Columns, components: int = COMPONENTS) -> Basis:
@@ -185,11 +198,14 @@ class Basis:
         # An eigenvector's sign is arbitrary: its largest entry is positive, so that machines agree.
         chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(len(order))])
         rotation = chosen / scale[:, None] / np.sqrt(values[order])
-        bare = cls(sources, mean[kept], kept, rotation, np.eye(len(order)))
-        mixing = np.zeros((len(order), len(order)))
+        unit = np.eye(len(order))
+        bare = cls(sources, mean[kept], kept, rotation, unit, unit)
+        mixing, agreement = np.zeros_like(unit), np.zeros_like(unit)
         for z in bare.blocks(columns):
-            mixing += _signs(z).T @ z
-        return cls(sources, mean[kept], kept, rotation, mixing / n + _RIDGE * np.eye(len(order)))
+            signs = _signs(z)
+            mixing += signs.T @ z
+            agreement += signs.T @ signs
+        return cls(sources, mean[kept], kept, rotation, mixing / n + _RIDGE * unit, agreement / n)
 
     @property
     def components(self) -> int:
@@ -208,15 +224,15 @@ class Basis:
     def to_dict(self) -> dict[str, Any]:
         """Return the basis as a JSON value, for the partner's own store."""
         sources = [[s.name, list(s.knots), list(s.levels), s.is_number] for s in self.sources]
-        arrays = {name: getattr(self, name).tolist() for name in ("mean", "kept", "rotation", "mixing")}
+        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
         return {"sources": sources, **arrays}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Basis:
         """Restore a basis."""
         sources = tuple(Source(name, tuple(k), tuple(v), number) for name, k, v, number in state["sources"])
-        mean, rotation, mixing = (np.array(state[name]) for name in ("mean", "rotation", "mixing"))
-        return cls(sources, mean, np.array(state["kept"], dtype=np.intp), rotation, mixing)
+        arrays: dict[str, Any] = {name: np.array(state[name], dtype=kind) for name, kind in _ARRAYS.items()}
+        return cls(sources, **arrays)
 
 
 def _encoded(sources: tuple[Source, ...], columns: Columns) -> Iterator[NDArray[np.float64]]:
@@ -254,7 +270,7 @@ class Direction:
 
     Attributes:
         weights: w, shape (k,).
-        statistic: Σ u²/s².
+        statistic: uᵀS⁻¹u.
         p_value: of the statistic under no association.
         alpha: the prior's scale, in units of u².
         beta: the prior's decay over components.
@@ -270,6 +286,14 @@ class Direction:
     def informative(self) -> bool:
         """Whether the partner publishes."""
         return self.p_value <= SIGNIFICANCE
+
+
+def _distance(u: NDArray[np.float64], covariance: NDArray[np.float64]) -> tuple[float, int]:
+    """Return uᵀS⁻¹u over the directions in which S is not zero, and their number."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > 1e-9 * values[-1]
+    along = (u @ vectors)[kept]
+    return float((along * along / values[kept]).sum()), int(kept.sum())
 
 
 def direction(
@@ -293,8 +317,9 @@ def direction(
     if rows < 1 or not (math.isfinite(noise_sd) and noise_sd >= 0.0) or not 0.0 < base_rate < 1.0:
         raise ProtocolError("SUBSCORE_RELEASE", "Rows, noise or base rate are out of range.")
     u = released / rows
-    variance = (noise_sd / rows) ** 2 + base_rate * (1.0 - base_rate) / rows
-    statistic = float((u * u).sum() / variance)
+    noise, sampling = (noise_sd / rows) ** 2, base_rate * (1.0 - base_rate) / rows
+    variance = noise + sampling
+    statistic, degrees = _distance(u, noise * np.eye(k) + sampling * basis.agreement)
     order = np.arange(1, k + 1, dtype=np.float64)
     largest = 10.0 * (1.0 + float((u * u).max()) / variance)
     alphas = variance * np.concatenate([np.zeros(1), np.geomspace(1e-3, largest, _STEPS)])
@@ -305,7 +330,7 @@ def direction(
     return Direction(
         weights=np.linalg.solve(basis.mixing, shrunk),
         statistic=statistic,
-        p_value=chi_square_tail(statistic, k),
+        p_value=chi_square_tail(statistic, degrees),
         alpha=float(alphas[a]),
         beta=float(_BETAS[b]),
     )

@@ -193,6 +193,22 @@ class TestDirection:
             passed += direction(basis, v, rows=4_000, noise_sd=0.0, base_rate=rate).informative
         assert passed == 0
 
+    def test_the_gate_takes_equal_bits_as_one(self) -> None:
+        """A table of four distinct rows: null partners pass at the gate's level; red: Σu²/s² lets many pass."""
+        n = 2_000
+        levels = _draw(8).choice(np.array(["a", "b", "c", "d"]), n, p=[0.85, 0.05, 0.05, 0.05])
+        columns: Columns = {"x": levels, "y": levels, "w": (levels != "a").astype(np.float64)}
+        basis = Basis.fit(columns)
+        signs = 2.0 * sign_bits(_z(basis, columns)) - 1
+        honest = naive = 0
+        for seed in range(300):
+            outcomes = _draw(seed).random(n) < 0.22
+            v = signs.T @ (outcomes - 0.22)
+            honest += direction(basis, v, rows=n, noise_sd=0.0, base_rate=0.22).informative
+            naive += chi_square_tail(float((v**2).sum() / (n * 0.22 * 0.78)), basis.components) <= 1e-3
+        assert honest <= 3
+        assert naive >= 6
+
     def test_the_gate_counts_the_noise(self) -> None:
         """Noise alone, of the stated size, passes at about its level; red: understated noise passes."""
         basis = Basis.fit(_table(), 8)
