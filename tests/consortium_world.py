@@ -526,6 +526,14 @@ def step_of(data: bytes) -> str:
     return text
 
 
+def generation_of(data: bytes) -> int:
+    """Return the generation that an envelope names, believing nothing of it."""
+    position = 1
+    for _ in range(4):
+        position += 4 + int.from_bytes(data[position : position + 4], "big")
+    return int.from_bytes(data[position + 4 : position + 8], "big")
+
+
 def payload_of(data: bytes) -> bytes:
     """Return an envelope's payload, believing nothing of it."""
     position = 1
