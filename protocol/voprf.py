@@ -18,7 +18,9 @@ Invariants:
 
 What each party learns: the partner the padded number of points; the bank the PRF at its inputs; an auditor
 the inputs that it orders opened. Not protected: with no consent codes a bank can ask for any identifier, up to
-its quota. Python does not erase secrets from memory.
+its quota. Whoever has the audit key *and* the points unblinds them and can try identifiers: auditor and partner
+together learn a bank's clients, so the escrow must not lie with the partner, and is opened for an order only.
+Python does not erase secrets from memory.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Keys are stated, so statistics are the same in every run, apart from the noise. 
 beside it that turns it red.
 """
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import norm, poisson
+from scipy.stats import norm, poisson, spearmanr
 from vertical_world import BANKS, BASE_RATE, COMPUTE, World, key, pair_keys, roster_of, signed_by
 
 from protocol import join, labels, masking, product, release, ring, voprf
@@ -211,6 +212,35 @@ class TestDifferences:
         monkeypatch.setattr(World, "secret", lambda self, use, bank: key(use, bank))
         monkeypatch.setattr(Table, "label", lambda self, use, vector="": Label(use, "job", vector=vector))
         assert self._alarm(self._view([self._world(0), self._world(1)]))
+
+
+class TestLinking:
+    """Test 4: slots of common enterprises follow neither the order of rows nor another bank's slots, n = 20,000."""
+
+    N = 20_000
+
+    def _slots(self, bank: str) -> NDArray[np.int64]:
+        world = World.random(15, n=self.N, k=1, rows=1)
+        world.cohorts[bank] = world.names
+        world.make_table(bank)
+        world.read_table(bank)
+        found = world.matches[bank]
+        return found.slots[np.argsort(found.rows)]
+
+    def test_slots_are_unrelated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(join, "BLOCK", 1 << 16)
+        one, two = self._slots("bank-a"), self._slots("bank-b")
+        for first, second in ((one, np.arange(self.N)), (two, np.arange(self.N)), (one, two)):
+            assert abs(spearmanr(first, second).statistic) < 0.028
+
+    def test_red_one_key_and_label_for_all_banks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(join, "BLOCK", 1 << 16)
+        monkeypatch.setattr(World, "secret", lambda self, use, bank: key(use))
+        monkeypatch.setattr(Table, "label", lambda self, use, vector="": Label(use, "job", vector=vector))
+        monkeypatch.setattr(
+            "vertical_world.output", lambda bank, name: hashlib.sha512(name.encode()).digest()
+        )
+        assert spearmanr(self._slots("bank-a"), self._slots("bank-b")).statistic > 0.99
 
 
 class TestLateShares:
