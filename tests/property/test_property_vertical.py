@@ -19,6 +19,7 @@ KEY = voprf.derive_key_pair(key("seed"), voprf.key_info("training", "2026", "ban
 SCALARS = st.integers(1, ORDER - 1).map(lambda n: group.decode_scalar(n.to_bytes(32, "little")))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32))
 def test_bytes_are_an_element_in_one_spelling_or_refused(data: bytes) -> None:
     try:
@@ -158,6 +159,7 @@ SUMS = WORLD.partner_sums(BANKS[:3])
 SIGNED = signed_by(roster_of())
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 1 - 1e-4), st.lists(st.booleans(), max_size=20))
 def test_weights_are_within_half_a_step_and_add_up(base_rate: float, outcomes: list[bool]) -> None:
     values = product.weights(np.array(outcomes, dtype=np.bool_), base_rate)
@@ -165,6 +167,7 @@ def test_weights_are_within_half_a_step_and_add_up(base_rate: float, outcomes: l
     assert np.abs(values / 4096 - exact).max(initial=0) <= 2.0**-13
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.sampled_from(range(8, 65, 8)))
 def test_packing_is_a_homomorphism(numbers: list[int], width: int) -> None:
     values = np.array(numbers, dtype=np.uint64)
@@ -172,6 +175,7 @@ def test_packing_is_a_homomorphism(numbers: list[int], width: int) -> None:
     assert int(unpacked.sum(dtype=np.uint64)) % 2**width == sum(numbers) % 2**width
 
 
+@settings(deadline=None)
 @given(st.permutations(BANKS), st.integers(3, 4))
 def test_a_roster_does_not_depend_on_the_order_of_names(order: list[str], size: int) -> None:
     chosen = order[:size]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from dp_accounting.pld import privacy_loss_distribution
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import product, release
@@ -48,6 +48,7 @@ class TestAccounting:
         one = mu_of(1.0, 1e-5)
         assert abs(epsilon_of(2 * one, 1e-5) / epsilon_of(compose([one, one]), 1e-5) - 1) > 0.2
 
+    @settings(deadline=None)
     @given(st.floats(0.01, 20), st.floats(1e-12, 9e-3))
     def test_mu_and_epsilon_are_inverse(self, epsilon: float, delta: float) -> None:
         assert epsilon_of(mu_of(epsilon, delta), delta) == pytest.approx(epsilon, rel=1e-6, abs=1e-9)
@@ -85,6 +86,7 @@ class TestSensitivity:
         change = values.sum() * (2 * bits.astype(np.int64) - 1)
         return math.sqrt(int((change * change).sum()))
 
+    @settings(deadline=None)
     @given(
         st.floats(0.001, 0.999),
         st.integers(1, 30),
