@@ -256,12 +256,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def split(self, data: Any) -> None:
         """A part becomes a claim of its own, with or without liens."""
-        c = self.claim(data)
+        c = self.claim(data, CONFIRMED)
         liens = list(c.liens) if self.model.ended(c) == LIVE else []
-        moved = data.draw(st.lists(st.sampled_from(liens), unique=True)) if liens else []
+        least = data.draw(st.integers(0, 1))
+        moved = data.draw(st.lists(st.sampled_from(liens), min_size=least, unique=True)) if liens else []
         taken = sum(c.liens[one] for one in moved)
         free = max(0, c.cap - c.pledged)
-        ppm = self.share(data, free, taken, free + taken)
+        ppm = self.share(data, free + taken, taken, free)
         reasons = self.model.dead(c) | self.model.stuck(c) | self.model.halted()
         reasons |= {"WrongState"} if c.grade == ATTESTED else set()
         reasons |= {"ZeroPpm"} if ppm == 0 else set()
