@@ -269,20 +269,27 @@ def call(config: coordinator.config.CoordinatorConfig, method: str, path: str, b
         Unavailable: the coordinator's daemon doesn't answer.
         ConcordatError: it refuses; code, message and hint are its own.
     """
-    transport = httpx.HTTPTransport(uds=str(config.operator_socket()))
+    down = Unavailable(
+        "COORDINATOR_DOWN",
+        "the coordinator's daemon doesn't answer",
+        "`concordat up` or `concordat coordinator run` starts it.",
+    )
+    path_of_socket = config.operator_socket()
+    if not path_of_socket.exists():
+        raise down
+    transport = httpx.HTTPTransport(uds=str(path_of_socket))
     try:
         with httpx.Client(transport=transport, base_url="http://coordinator", timeout=60) as client:
             reply = client.request(method, path, json=body)
     except httpx.HTTPError:
-        raise Unavailable(
-            "COORDINATOR_DOWN",
-            "the coordinator's daemon doesn't answer",
-            "`concordat up` or `coordinator run`.",
-        ) from None
+        raise down from None
     try:
         content = reply.json()
     except ValueError:
-        content = {"detail": f"the coordinator's daemon answers {reply.status_code}", "hint": "Look at its log."}
+        content = {
+            "detail": f"the coordinator's daemon answers {reply.status_code}",
+            "hint": "Look at its log.",
+        }
     if reply.is_error:
         refusal = REFUSALS.get(reply.status_code, ConcordatError)
         raise refusal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -233,8 +234,6 @@ def egress_log(patient: Patient) -> str:
 
 def exchange(patient: Patient) -> str:
     """The exchange takes this node's certificate."""
-    import asyncio
-
     joined = _joined(patient)
     if patient.keys is None:
         raise Skipped("no keys")
@@ -256,14 +255,17 @@ async def _dial(url: str, tls: Any, name: str) -> None:
     async def quiet(_: Exception) -> None:
         return
 
-    client = await nats.connect(
+    # The client waits and tries again for minutes if nobody answers; the doctor doesn't.
+    dialling = nats.connect(
         url,
         tls=tls,
         name=f"{name} doctor",
         connect_timeout=DIAL_SECONDS,
+        max_reconnect_attempts=0,
         allow_reconnect=False,
         error_cb=quiet,
     )
+    client = await asyncio.wait_for(dialling, DIAL_SECONDS)
     await client.close()
 
 

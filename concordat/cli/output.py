@@ -114,6 +114,9 @@ def _refuse(error: Exception, as_json: bool) -> int:
     if isinstance(error, click.Abort):
         say("Stopped; nothing was changed.")
         return INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
+        say(error.format_message())
+        return ConfigurationError.exit_code
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone; the interpreter must not complain about it either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
