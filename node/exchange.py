@@ -258,3 +258,37 @@ class Exchange:
             raise Unavailable(
                 "EXCHANGE_UNAVAILABLE", f"the exchange can't be reached: {type(error).__name__}"
             ) from None
+
+
+def dial(url: str, tls: ssl.SSLContext, name: str, seconds: float) -> None:
+    """Connect once and leave again: whether the server answers and takes this certificate.
+
+    Raises:
+        Unavailable: it doesn't, within ``seconds``.
+    """
+
+    async def quiet(_: Exception) -> None:
+        return
+
+    async def act() -> None:
+        # The client waits and tries again for minutes if nobody answers; this call doesn't.
+        connecting = nats.connect(
+            url,
+            tls=tls,
+            name=name,
+            connect_timeout=int(seconds),
+            max_reconnect_attempts=0,
+            allow_reconnect=False,
+            error_cb=quiet,
+        )
+        client = await asyncio.wait_for(connecting, seconds)
+        await client.close()
+
+    try:
+        asyncio.run(act())
+    except (OSError, ssl.SSLError, NatsError, TimeoutError) as error:
+        raise Unavailable(
+            "EXCHANGE_UNREACHABLE",
+            f"{url.partition('://')[2]}: {type(error).__name__}",
+            "Let this machine dial out to that address, and ask whether the exchange runs.",
+        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -234,39 +233,14 @@ def egress_log(patient: Patient) -> str:
 
 def exchange(patient: Patient) -> str:
     """The exchange takes this node's certificate."""
+    from node.exchange import dial
+
     joined = _joined(patient)
     if patient.keys is None:
         raise Skipped("no keys")
     tls = patient.keys.tls_context(patient.config.path(joined.authority))
-    try:
-        asyncio.run(_dial(f"tls://{joined.exchange}", tls, patient.config.node.name))
-    except Exception as error:  # noqa: BLE001 - the client raises whatever its sockets raise
-        raise Unavailable(
-            "EXCHANGE_UNREACHABLE",
-            f"{joined.exchange}: {type(error).__name__}",
-            "Let this machine dial out to that address, and ask whether the exchange runs.",
-        ) from None
+    dial(f"tls://{joined.exchange}", tls, f"{patient.config.node.name} doctor", DIAL_SECONDS)
     return f"{joined.exchange} takes this node's certificate"
-
-
-async def _dial(url: str, tls: Any, name: str) -> None:
-    import nats
-
-    async def quiet(_: Exception) -> None:
-        return
-
-    # The client waits and tries again for minutes if nobody answers; the doctor doesn't.
-    dialling = nats.connect(
-        url,
-        tls=tls,
-        name=f"{name} doctor",
-        connect_timeout=DIAL_SECONDS,
-        max_reconnect_attempts=0,
-        allow_reconnect=False,
-        error_cb=quiet,
-    )
-    client = await asyncio.wait_for(dialling, DIAL_SECONDS)
-    await client.close()
 
 
 def edge(patient: Patient) -> str:
