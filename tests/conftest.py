@@ -16,9 +16,7 @@ from running_lab import RunningLab
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let one warning pass that a dependency of Flower raises on import."""
-    config.addinivalue_line(
-        "filterwarnings", "ignore:.*will be removed in Click 9:DeprecationWarning"
-    )
+    config.addinivalue_line("filterwarnings", "ignore:.*will be removed in Click 9:DeprecationWarning")
 
 
 @dataclass(frozen=True)
