@@ -74,6 +74,7 @@ class _Pending:
     # Flower's numbers of the messages that carried it and have had no reply; any of them may have one yet.
     sent: list[str] = field(default_factory=list)
     asked: bool = False
+    stalls: int = 0
     activated: str = ""
     again: float = 0.0
     why: str = "no answer"
@@ -284,8 +285,10 @@ class Fleet(Grid):
             kind = "asked again" if entry.asked else "asked"
             self._told(step, party, kind, bytes=len(entry.data), why=entry.why)
             entry.sent += [sent] if sent else []
+            # Ever more seldom: a node that only takes long has to answer each repeat, too.
+            entry.stalls += 1 if entry.asked and not returned and entry.why == "no answer" else 0
+            entry.again = now + (STALL_SECONDS * 2**entry.stalls if sent else RESEND_SECONDS)
             entry.asked, entry.activated, entry.why = True, node.last_activated_at, "no answer"
-            entry.again = now + (STALL_SECONDS if sent else RESEND_SECONDS)
 
     def _pull(self, pending: dict[str, _Pending]) -> list[tuple[str, Message]]:
         waiting = {sent: party for party, entry in pending.items() for sent in entry.sent}

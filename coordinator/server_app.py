@@ -38,7 +38,7 @@ SESSION = "session"
 STANDING = ("knots", "centring", "edges")
 SESSION_OPENINGS = (ROSTER, "knots", "centring")
 LEAST_BANKS = 3
-SUPERSEDED = "RUN_SUPERSEDED"
+SUPERSEDED, CANCELLED = "RUN_SUPERSEDED", "JOB_CANCELLED"
 
 app = ServerApp()
 
@@ -102,6 +102,11 @@ class Server:
             if error.code == SUPERSEDED:
                 # This run was thought dead and isn't; the job belongs to the newer one.
                 log.warning("%s", error.message)
+                return
+            if error.code == CANCELLED:
+                # Whoever notices first, the daemon or this run: it ends as what it is.
+                if self._store.end_job(self._job, "cancelled", "cancelled by an operator"):
+                    self._told("job", "", "cancelled")
                 return
             if self._store.end_job(self._job, "failed", f"{error.message} [{error.code}]"):
                 self._told("job", "", "failed", cause=error.message, code=error.code)
@@ -259,7 +264,7 @@ class Server:
     def _watch(self) -> None:
         row = self._row()
         if row["cancel"] or row["state"] in ENDED:
-            raise JobVoid("JOB_CANCELLED", "the job was cancelled")
+            raise JobVoid(CANCELLED, "the job was cancelled")
         if self._generation and row["generation"] != self._generation:
             raise JobVoid(SUPERSEDED, "another run of the job has begun")
 

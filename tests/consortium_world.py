@@ -351,7 +351,8 @@ class MemoryGrid:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._pool = ThreadPoolExecutor(16)
+        # Repeats wait in a thread each until their node is free.
+        self._pool = ThreadPoolExecutor(256)
         self._replies: dict[str, Future[Message | None]] = {}
 
     def get_nodes(self) -> list[Any]:
@@ -462,7 +463,7 @@ class World:
             monkeypatch.setattr(TaskIdentity, identity, 1)
         monkeypatch.setattr(fleet, "RESEND_SECONDS", 0.05)
         monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.05)
-        monkeypatch.setattr(fleet, "STALL_SECONDS", 1.0)
+        monkeypatch.setattr(fleet, "STALL_SECONDS", 3.0)
         honest = masking.mask
 
         def recording(vector: Vector, *, own: str, label: Any, **rest: Any) -> Vector:

@@ -96,6 +96,14 @@ def test_a_bank_killed_at_every_boundary(world: World, undisturbed: str, victim:
         assert boundary in visited
 
 
+def test_secret_seeds_and_what_they_made_survive_every_kill(world: World) -> None:
+    """Without a stated seed nothing can be made twice alike: what is masked again would be other bytes."""
+    world.faults.victims = frozenset({"bank-1", "bank-2"})
+    world.faults.only = lambda what: "vault" in what or "step" in what
+    row = world.run(world.submit(deadlines=DEADLINES, seed=None))
+    _checked(world, row, world.store.list_models()[0]["digest"] if row["result"] else "")
+
+
 def test_the_server_killed_at_every_boundary(world: World, undisturbed: str) -> None:
     world.faults.victims = frozenset({COORDINATOR})
     row = world.run(world.submit(deadlines=DEADLINES))
@@ -139,6 +147,21 @@ def test_red_a_bank_that_masks_anew_after_a_crash_is_found(
     row = world.run(world.submit(deadlines=DEADLINES))
     assert row["state"] == "failed"
     assert "LABEL_REUSED" in str(row["cause"])
+
+
+@pytest.mark.parametrize("step", ["enlist", "session", "train", "finish"])
+def test_a_cancelled_job_ends_as_cancelled_whatever_it_is_doing(world: World, step: str) -> None:
+    """The run itself may notice before the daemon does."""
+    proposal = world.submit(deadlines=DEADLINES)
+
+    def cancel(way: str, bank: str, at: str) -> bool:
+        if (way, bank, at) == ("request", "bank-2", step):
+            world.store.set_job(proposal.digest, cancel=True)
+        return way == "request" and at == step
+
+    world.relay.lose_message = cancel
+    row = world.run(proposal)
+    assert (row["state"], row["cause"], row["result"]) == ("cancelled", "cancelled by an operator", "")
 
 
 def test_a_server_that_was_thought_dead_leaves_the_job_to_its_successor(
