@@ -24,6 +24,7 @@ from protocol.identity import Directory
 from protocol.keys import PublicKey
 
 AUTHORITY = "consortium/ca.crt"
+REQUEST = "consortium/request.json"
 INVITATION = {
     "consortium",
     "name",
@@ -112,14 +113,7 @@ def enroll(file: Path, invitation: dict[str, Any], patience: float) -> NodeConfi
         raise ConfigurationError("NODE_ENROLLED", f"{config.node.name} is enrolled already")
     keys = Keystore(config.path("keys"), config.passphrase())
     identity = keys.identity()
-    body = {
-        "token": invitation["token"],
-        "name": config.node.name,
-        "identity": identity.public.hex,
-        "flower_key": keys.flower_public(),
-        "certificate_request": keys.certificate_request(config.node.name).decode(),
-    }
-    request = encode(document.sign("enrolment", body, config.node.name, identity))
+    request = _request(config, keys, invitation["token"])
     authority = config.path(AUTHORITY)
     write_private(authority, invitation["authority"].encode())
     store = Store.open(config.database_url(config.database.url))
@@ -156,6 +150,32 @@ def enroll(file: Path, invitation: dict[str, Any], patience: float) -> NodeConfi
         # The configuration is mounted read-only, as in a container; the node's own directory is not.
         write_private(config.path(MEMBERSHIP), (section + "\n").encode())
     return load(file)
+
+
+def _request(config: NodeConfig, keys: Keystore, token: str) -> bytes:
+    """Return the request for an invitation; repeated, it is the same to the byte.
+
+    Its certificate request carries a randomised signature, and the registry takes one request per invitation.
+    """
+    kept = config.path(REQUEST)
+    if kept.exists():
+        request = kept.read_bytes()
+        try:
+            body = json.loads(request)["body"]
+        except (ValueError, KeyError, TypeError):
+            body = {}
+        if (body.get("token"), body.get("identity")) == (token, keys.identity().public.hex):
+            return request
+    body = {
+        "token": token,
+        "name": config.node.name,
+        "identity": keys.identity().public.hex,
+        "flower_key": keys.flower_public(),
+        "certificate_request": keys.certificate_request(config.node.name).decode(),
+    }
+    request = encode(document.sign("enrolment", body, config.node.name, keys.identity()))
+    write_private(kept, request)
+    return request
 
 
 def _ask(

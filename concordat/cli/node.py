@@ -174,11 +174,13 @@ def run(config: place.NodeFile = place.NODE) -> None:
       concordat node run --config /etc/concordat/node.toml
     """
     from concordat.supervision import Supervisor
+    from node.members import Members
     from node.processes import processes
 
     made = place.load_node(config)
-    made.joined()
     made.passphrase()
+    # A missing pin or a swapped key is told here, not in a log.
+    Members(made)
     try:
         place.ask_node(made)
     except Unavailable:
