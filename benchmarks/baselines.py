@@ -72,4 +72,6 @@ def tuned_trees(columns: Columns, train: pd.DataFrame, test: pd.DataFrame) -> ND
         seed=0,
         callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
     )
-    return boosted_trees(columns, train, test, trees=len(np.atleast_1d(np.asarray(history["valid auc-mean"]))))
+    return boosted_trees(
+        columns, train, test, trees=len(np.atleast_1d(np.asarray(history["valid auc-mean"])))
+    )
