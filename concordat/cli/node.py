@@ -179,6 +179,7 @@ def run(config: place.NodeFile = place.NODE) -> None:
 
     made = place.load_node(config)
     made.passphrase()
+    made.joined()
     # A missing pin or a swapped key is told here, not in a log.
     Members(made)
     try:
