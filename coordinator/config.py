@@ -52,7 +52,6 @@ class JobsSection(Section):
     poll_seconds: float = Field(default=0.3, ge=0.05, le=10)
     # A run whose ServerApp dies is started again this often before the job fails.
     resumes: int = Field(default=3, ge=0, le=20)
-    lease_seconds: float = Field(default=20, ge=3, le=600)
     approval_seconds: int = Field(default=7 * 86400, ge=5)
 
 
