@@ -7,34 +7,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from outside import Outside
 from running_lab import RunningLab
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let one warning pass that a dependency of Flower raises on import."""
     config.addinivalue_line("filterwarnings", "ignore:.*will be removed in Click 9:DeprecationWarning")
-
-
-@dataclass(frozen=True)
-class Outside:
-    """A network namespace that reaches this machine at one address only, as an intruder would.
-
-    Attributes:
-        name: the namespace.
-        host: this machine's address as seen from there.
-    """
-
-    name: str
-    host: str
-
-    @property
-    def enter(self) -> list[str]:
-        """The command under which a program runs there."""
-        return ["ip", "netns", "exec", self.name]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outside
+from outside import Outside
 from running_lab import CONSORTIUM, RunningLab
 
 from coordinator.authority import Authority

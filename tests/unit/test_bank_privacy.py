@@ -136,6 +136,16 @@ def test_one_row_moves_a_step_by_no_more_than_the_clip(monkeypatch: pytest.Monke
         assert (moved[i] > 0.5) == touched[i]
 
 
+def test_a_batch_in_pieces_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privacy, "plan_for", lambda *_: Plan(rate=0.9, steps=2, multiplier=1.0))
+    recipe = RECIPE.model_copy(update={"rounds": 1})
+    whole, pieces = trainer(recipe), trainer(recipe)
+    start = whole.initial()
+    expected = whole.local_pass(start, 1)
+    monkeypatch.setattr(privacy, "_PIECE_ROWS", 7)
+    np.testing.assert_allclose(pieces.local_pass(start, 1), expected, atol=1e-6)
+
+
 def test_an_empty_batch_is_noise_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     one_step(monkeypatch, multiplier=1.0, rate=1e-9)
     one = trainer()

@@ -150,6 +150,8 @@ class TestStatements:
             ("valid_until", 9_999),
             ("serial", 7),
         ],
+        # The key is a fresh one in every process; a test's name must not be.
+        ids=["role", "name", "identity", "flower_key", "valid_until", "serial"],
     )
     def test_changed_field_breaks_the_signature(self, field: str, value: Any) -> None:
         statement = issue(BANK_A, "demo", REGISTRY)
