@@ -66,6 +66,7 @@ from protocol.labels import words
 
 GRID = 2.0**-30
 """Grid of a noisy sum, as a share of the clip."""
+_PIECE_ROWS = 128
 
 
 def uniform_choice(key: bytes, rows: int, rate: float) -> NDArray[np.intp]:
@@ -406,10 +407,15 @@ class DpTrainer:
             draw = training_key(self._seeds.own, "dp-batch", round_, place)
             chosen = members[torch.from_numpy(uniform_choice(draw, len(members), plan.rate))]
             optimiser.key = training_key(self._seeds.own, "dp-noise", round_, place)
+            # Per-sample gradients stand in memory for a piece of the batch at a time; the last piece ends the step.
+            pieces = torch.split(chosen, _PIECE_ROWS)
+            for piece in pieces:
+                optimiser.zero_grad(set_to_none=True)
+                # Inputs ask for a gradient so that torch's hooks, on which Opacus stands, fire without a warning.
+                logits = wrapped(self._x[piece].requires_grad_())
+                loss = functional.binary_cross_entropy_with_logits(logits, self._y[piece], reduction="sum")
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.signal_skip_step(piece is not pieces[-1])
+                optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            # Inputs ask for a gradient so that torch's hooks, on which Opacus stands, fire without a warning.
-            logits = wrapped(self._x[chosen].requires_grad_())
-            loss = functional.binary_cross_entropy_with_logits(logits, self._y[chosen], reduction="sum")
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
         return flatten(model).astype(np.float32)
