@@ -124,8 +124,8 @@ class DpRecipe(Wire):
         default=(32,), min_length=1, max_length=4
     )
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    learning_rate: float = Field(default=0.1, gt=0.0, le=10.0)
-    clip: float = Field(default=1.0, gt=0.0, le=100.0, description="Bound on a row's gradient (L2).")
+    learning_rate: float = Field(default=0.6, gt=0.0, le=10.0)
+    clip: float = Field(default=3.0, gt=0.0, le=100.0, description="Bound on a row's gradient (L2).")
     batch: int = Field(default=512, ge=1, le=65_536, description="Expected size of a Poisson batch.")
     rounds: int = Field(default=5, ge=1, le=100)
     local_epochs: int = Field(default=8, ge=1, le=100)

@@ -110,7 +110,7 @@ class TestModels:
             "halves": 2,
         }
         dp = DpRecipe()
-        assert (dp.bins, dp.hidden, dp.momentum, dp.clip) == (8, (32,), 0.9, 1.0)
+        assert (dp.bins, dp.hidden, dp.momentum, dp.clip, dp.learning_rate) == (8, (32,), 0.9, 3.0, 0.6)
         assert (dp.batch, dp.rounds, dp.local_epochs) == (512, 5, 8)
 
     @pytest.mark.parametrize(
