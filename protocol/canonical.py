@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import rfc8785
@@ -24,6 +25,9 @@ import rfc8785
 from protocol.errors import ProtocolError
 
 VERSION = "concordat/v1"
+DEEPEST = 100
+"""Levels of nesting that are read; nothing that the parties exchange comes near it."""
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def encode(value: Any) -> bytes:
@@ -53,6 +57,7 @@ def decode(data: bytes) -> Any:
         ProtocolError: ``CANONICAL_BYTES`` if the bytes are not JSON, repeat a key, or spell the value in
             another way than `encode` does.
     """
+    _check_depth(data)
     try:
         value = json.loads(data.decode("utf-8"), parse_int=_number)
         same = encode(value) == data
@@ -61,6 +66,21 @@ def decode(data: bytes) -> Any:
     if not same:
         raise ProtocolError("CANONICAL_BYTES", "The bytes are JSON, but not in their canonical form.")
     return value
+
+
+def _check_depth(data: bytes) -> None:
+    """Refuse deep nesting before a parser descends into it.
+
+    The interpreter's own limit is not enough: libraries raise it, and the parser, in C, then overflows its stack.
+    """
+    depth = 0
+    for token in _BRACKETS.finditer(data):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth > DEEPEST:
+                raise ProtocolError("CANONICAL_BYTES", f"The JSON is nested deeper than {DEEPEST} levels.")
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
 
 
 def _number(text: str) -> int | float:
