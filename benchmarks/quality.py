@@ -35,7 +35,7 @@ from protocol.job import DpRecipe, Recipe, Release
 
 DELTA = 1e-5
 RECIPE = Recipe()
-DP_RECIPE = DpRecipe(clip=3.0, learning_rate=0.6)
+DP_RECIPE = DpRecipe()
 # What must hold: above a bank's third by at least, below the pool by at most, private below the score by at most.
 REQUIRED = {"default-credit": (0.008, 0.004, 0.015), "sba-wide": (0.002, 0.010, 0.015)}
 
