@@ -23,7 +23,7 @@ from protocol import metrics, ring
 from protocol.errors import ConfigurationError, DataError, ProtocolError
 from protocol.job import DpRecipe, Release
 
-RECIPE = DpRecipe(hidden=(4,), rounds=2, local_epochs=1, batch=50, learning_rate=1.0)
+RECIPE = DpRecipe(hidden=(4,), rounds=2, local_epochs=1, batch=50, learning_rate=1.0, clip=1.0)
 # A small budget takes much noise, at which the accountants are quick.
 RELEASE = Release(kind="dp", epsilon=2.0, delta=1e-5)
 SALT = b"sixteen bytes ok"
