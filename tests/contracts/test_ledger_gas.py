@@ -91,6 +91,7 @@ def test_gas_is_as_committed(measured: dict[str, int]) -> None:
     moved = {
         name: (committed[name], gas)
         for name, gas in measured.items()
-        if abs(gas / committed[name] - 1) > 0.01
+        # What a P-256 check costs depends on the bits of the signature, which is another one each time.
+        if abs(gas / committed[name] - 1) > (0.05 if "P-256" in name else 0.01)
     }
     assert not moved
