@@ -9,7 +9,7 @@ from pathlib import Path
 from coordinator import founding
 from coordinator.config import CONFIG_VARIABLE, CoordinatorConfig
 from coordinator.relay import RELAY_CONFIG, RELAY_PID
-from node.processes import FLOWER_ENVIRONMENT, Process
+from node.processes import FLOWER_ENVIRONMENT, PYTHON, Process
 
 
 def processes(config: CoordinatorConfig, without: Collection[str] = ()) -> list[Process]:
@@ -49,9 +49,7 @@ def processes(config: CoordinatorConfig, without: Collection[str] = ()) -> list[
     described = [
         Process("exchange", relay, {}, 10),
         Process("superlink", superlink, flower, 20),
-        Process(
-            "daemon", (sys.executable, "-m", "coordinator.daemon", str(config.source)), FLOWER_ENVIRONMENT, 30
-        ),
+        Process("daemon", (*PYTHON, "coordinator.daemon", str(config.source)), FLOWER_ENVIRONMENT, 30),
         Process("superexec", superexec, {**flower, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25"}, 40),
     ]
     return [process for process in described if process.name not in without]

@@ -18,6 +18,10 @@ FLOWER_ENVIRONMENT = {
 }
 
 
+PYTHON = (sys.executable, "-P", "-m")
+"""The interpreter without the working directory on its path: nothing that lies there may stand in for a package."""
+
+
 @dataclass(frozen=True)
 class Process:
     """One process.
@@ -45,7 +49,7 @@ def processes(config: NodeConfig, source: Path) -> list[Process]:
         "OMP_NUM_THREADS": "1",
     }
     return [
-        Process("daemon", (sys.executable, "-m", "node.daemon", file), environment, 100),
-        Process("supernode", (sys.executable, "-m", "node.flower.supernode", file), environment, 110),
-        Process("executor", (sys.executable, "-m", "node.flower.executor", file), environment, 110),
+        Process("daemon", (*PYTHON, "node.daemon", file), environment, 100),
+        Process("supernode", (*PYTHON, "node.flower.supernode", file), environment, 110),
+        Process("executor", (*PYTHON, "node.flower.executor", file), environment, 110),
     ]

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from protocol.canonical import lp
+from protocol.errors import ConfigurationError
 
 PACKAGES = ("protocol", "node", "bank_node", "data_partner_node", "coordinator")
 
@@ -66,6 +67,13 @@ def code_hash() -> str:
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
             continue
+        if spec.origin is None:
+            # A directory of that name in the working directory, which Python takes for a package without code.
+            raise ConfigurationError(
+                "PACKAGE_SHADOWED",
+                f"a directory named {name} hides the installed package",
+                "Start the process from another directory, or with python -P.",
+            )
         root = Path(next(iter(spec.submodule_search_locations)))
         for path in sorted(root.rglob("*.py")):
             content = hashlib.sha256(path.read_bytes()).digest()
