@@ -22,6 +22,8 @@ app = typer.Typer(
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of this ledger: keys, genesis.json, log.")]
 
+Bare = Annotated[bool, typer.Option("--bare", help="A new chain gets no contracts.")]
+
 
 @app.command()
 def install() -> None:
@@ -34,9 +36,10 @@ def new(
     data: Data,
     engine: Annotated[str, typer.Option(help="edr, or anvil for comparison.")] = "edr",
     name: Annotated[str, typer.Option(help="The operator's name.")] = "operator",
+    bare: Bare = False,
 ) -> None:
-    """Begin a ledger of one member for trying things out: keys and a signed genesis document."""
-    typer.echo(json.dumps({"genesis": str(folder.solo(data, engine, name))}))
+    """Begin a ledger of one member for trying things out: keys, contracts and a signed genesis document."""
+    typer.echo(json.dumps({"genesis": str(folder.solo(data, engine, name, bare=bare))}))
 
 
 @app.command()
@@ -50,11 +53,12 @@ def up(
     server_name: Annotated[
         list[str] | None, typer.Option(help="Host name in requests; may be repeated.")
     ] = None,
+    bare: Bare = False,
 ) -> None:
-    """Run the gateway. Makes a ledger of one member first if the folder is empty."""
+    """Run the gateway. Makes a ledger of one member, with its contracts, first if the folder is empty."""
     listen = Listen(host, port, certificate, key, clients, frozenset(server_name or ()))
     if not (data / "genesis.json").exists() and not (data / "keys").exists():
-        folder.solo(data, "edr", "operator")
+        folder.solo(data, "edr", "operator", bare=bare)
     with sole(data):
         keys = ledger_keys.load(data / "keys")
         asyncio.run(run_gateway(data, folder.read_genesis(data), keys, listen))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+from ledger.engine import founding
 from ledger.engine import genesis as genesis_document
 from ledger.engine import keys as ledger_keys
 from ledger.engine.genesis import Genesis
@@ -15,11 +17,22 @@ from protocol import document
 from protocol.errors import ConfigurationError
 
 
-def solo(data: Path, engine: str, name: str) -> Path:
-    """Write keys and the genesis document of a ledger with one member, for trying things out."""
+def solo(data: Path, engine: str, name: str, *, bare: bool = False) -> Path:
+    """Write keys and the genesis document of a ledger with one member, for trying things out.
+
+    Args:
+        data: the ledger's folder.
+        engine: ``edr`` or ``anvil``.
+        name: the operator's name.
+        bare: leave the contracts out; else their authority's keys are drawn into ``authority/``.
+    """
     keys = ledger_keys.create(data / "keys")
     member = keys.member(name)
-    body = genesis_document.draft(member, [member], int(time.time()), engine=engine)
+    if bare:
+        body = genesis_document.draft(member, [member], int(time.time()), engine=engine)
+    else:
+        authority = founding.authority(data / "authority")
+        body = asyncio.run(founding.body(authority, member, [member], engine=engine))
     return write_genesis(data, document.sign(genesis_document.KIND, body, name, keys.identity))
 
 
