@@ -180,7 +180,7 @@ class Lab:
 
     def down(self) -> None:
         """Stop everything."""
-        self.supervisor.shutdown()
+        self.supervisor.shutdown(last=COORDINATOR)
 
     def _enroll(self, name: str) -> None:
         config = self.node(name)

@@ -147,11 +147,20 @@ class Supervisor:
         """Start one process."""
         self._call("startProcess", f"{party}:{party}.{process}")
 
-    def shutdown(self) -> None:
-        """Stop everything and wait for it."""
+    def shutdown(self, last: str = "") -> None:
+        """Stop everything and wait for it, groups at once: supervisord would stop one after another.
+
+        Args:
+            last: the group that the others need to end well.
+        """
         if not self.alive():
             return
         pid = int((self.directory / "supervisord.pid").read_text())
+        for group in {process["group"] for process in self.processes()} - {last}:
+            self._call("stopProcessGroup", group, False)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and any(p["statename"] == "STOPPING" for p in self.processes()):
+            time.sleep(0.05)
         self._call("shutdown")
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -162,7 +171,7 @@ class Supervisor:
             time.sleep(0.1)
         raise Unavailable("SUPERVISOR_STUCK", "the processes did not stop in time")
 
-    def _call(self, method: str, *arguments: str) -> Any:
+    def _call(self, method: str, *arguments: str | bool) -> Any:
         transport = _UnixTransport(self._socket)
         with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)

@@ -1,6 +1,7 @@
 """The node's daemon: one long-lived process that owns the database, the durable steps, the exchange and the door.
 
-Wiring only. Run as ``python -m node.daemon NODE.toml``; ``concordat node run`` starts it beside Flower's two processes.
+Wiring only. Run as ``python -m node.daemon NODE.toml``; ``concordat node run`` starts it, and Flower's SuperNode where
+the role takes part in rounds.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ FLOWER_ENVIRONMENT = {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
 }
 
+TAKES_PART_IN_ROUNDS = frozenset({"bank"})
+"""Roles whose nodes run Flower's processes."""
 
 PYTHON = (sys.executable, "-P", "-m")
 """The interpreter without the working directory on its path: nothing that lies there may stand in for a package."""
@@ -40,7 +42,10 @@ class Process:
 
 
 def processes(config: NodeConfig, source: Path) -> list[Process]:
-    """Return a node's three processes: the daemon, Flower's SuperNode, the executor of its ClientApps."""
+    """Return a node's processes: the daemon and, where a role takes part in rounds, Flower's SuperNode.
+
+    The SuperNode forks the executor of its ClientApps. Partners and the compute party speak over the exchange only.
+    """
     file = str(source.resolve())
     environment = {
         **FLOWER_ENVIRONMENT,
@@ -48,8 +53,10 @@ def processes(config: NodeConfig, source: Path) -> list[Process]:
         # One thread of arithmetic each: several nodes on one machine would otherwise fight for its cores.
         "OMP_NUM_THREADS": "1",
     }
+    daemon = Process("daemon", (*PYTHON, "node.daemon", file), environment, 100)
+    if config.node.role not in TAKES_PART_IN_ROUNDS:
+        return [daemon]
     return [
-        Process("daemon", (*PYTHON, "node.daemon", file), environment, 100),
+        daemon,
         Process("supernode", (*PYTHON, "node.flower.supernode", file), environment, 110),
-        Process("executor", (*PYTHON, "node.flower.executor", file), environment, 110),
     ]

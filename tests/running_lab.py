@@ -27,7 +27,7 @@ CONSORTIUM = "Test consortium"
 RECIPE = Recipe(rounds=3, local_steps=20, bins=4, hidden=(8,))
 DEADLINES = Deadlines(enlist=120, session=120, round=120, finish=120)
 SEED = 11
-PROCESSES = ("daemon", "supernode", "executor")
+PROCESSES = ("daemon", "supernode")
 WAIT = 240.0
 
 
@@ -148,7 +148,7 @@ class RunningLab:
 
     def client_app(self, bank: str) -> int:
         """Return the number of a ClientApp's process, forked by the bank's executor for one message."""
-        return self.descendant(self.pid(bank, "executor"), 2, "")
+        return self.descendant(self.pid(bank, "supernode"), 3, "")
 
     def descendant(self, ancestor: int, depth: int, command: str) -> int:
         """Wait for a descendant of a process, so many forks below it."""

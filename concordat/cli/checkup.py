@@ -302,25 +302,27 @@ def socket(patient: Patient) -> str:
 
 
 def processes(patient: Patient) -> str:
-    """The daemon answers, and Flower's two processes live."""
+    """The daemon answers, and Flower's processes live where the role has them."""
+    import node.processes
     from concordat.cli.node import processes_of
 
     if patient.config.consortium is None:
         raise Skipped("the node is not enrolled")
     answer = place.ask_node(patient.config)
     states = processes_of(patient.config)
-    dead = sorted(name for name in ("supernode", "executor") if states.get(name) != "running")
+    expected = [process.name for process in node.processes.processes(patient.config, Path())]
+    dead = sorted(name for name in expected[1:] if states.get(name) != "running")
     if dead:
         raise Unavailable(
             "PROCESS_DOWN",
             ", ".join(f"{name} is {states.get(name, 'not supervised')}" for name in dead),
-            "Read its log in logs/; `concordat node run` runs all three.",
+            "Read its log in logs/; `concordat node run` runs them all.",
         )
     if not answer["exchange"]:
         raise Unavailable(
             "EXCHANGE_LOST", "the daemon has lost the exchange", "It reconnects by itself; wait."
         )
-    return f"daemon {answer['state']}, supernode and executor running"
+    return ", ".join([f"daemon {answer['state']}", *(f"{name} running" for name in expected[1:])])
 
 
 def release(patient: Patient) -> str:

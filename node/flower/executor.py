@@ -5,9 +5,8 @@ it, which saves two CPU-seconds a message and keeps task tokens off the command 
 hash is compared with that of the installed release, so that code which this institution hasn't installed never runs.
 
 It replaces one function of Flower (``get_executor``) and wraps another (``install_from_fab``); both are internal, which
-is one of the reasons why Flower is pinned.
-
-Run as ``python -m node.flower.executor NODE.toml``.
+is one of the reasons why Flower is pinned. It is itself forked from the SuperNode's process, before that has opened a
+key (``node.flower.supernode``).
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from node.config import NodeConfig, load
+from node.config import NodeConfig
 from node.flower.bundle import BUNDLE_HASH
 from node.flower.shim import SOCKET_VARIABLE, call
 
@@ -76,9 +76,28 @@ def _arguments(config: NodeConfig) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Run the node's SuperExec."""
-    config = load(Path(sys.argv[1]))
+def fork(config: NodeConfig) -> int:
+    """Start the node's SuperExec as a child that ends with this process; returns its number.
+
+    The caller holds no key yet and runs one thread.
+    """
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _die_with(parent)
+            _run(config)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return child
+
+
+def _run(config: NodeConfig) -> None:
     socket = config.socket()
     os.environ[SOCKET_VARIABLE] = str(socket)
     os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", str(config.flower.poll_seconds))
@@ -127,7 +146,3 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

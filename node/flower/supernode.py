@@ -1,8 +1,9 @@
-"""The node's SuperNode: Flower's own, started with a key that never lies on disk in the clear.
+"""The node's SuperNode: Flower's own, started with a key that never lies on disk in the clear, and its executor.
 
 The key is decrypted into an anonymous file in memory, whose path is handed to Flower. A SuperNode that was killed is
 still marked online for a while and its successor would be turned away, so the relay is told first that the old one is
-gone.
+gone. Two of Flower's internals are touched, which is one of the reasons why Flower is pinned: the reply to the
+activation is read, and the pause between two questions shortened.
 
 Run as ``python -m node.flower.supernode NODE.toml``.
 """
@@ -11,7 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,16 @@ def _remember(file: Path) -> None:
     setattr(FleetHttpClient, "ActivateNode", remembering)  # noqa: B010
 
 
+def _ask_often(seconds: float) -> None:
+    """Have the SuperNode ask for messages as often as configured: Flower's own pause is three seconds."""
+    from types import SimpleNamespace
+
+    from flwr.supernode import start_client_internal
+
+    clock = SimpleNamespace(sleep=lambda pause: time.sleep(min(pause, seconds)))
+    setattr(start_client_internal, "time", clock)  # noqa: B010
+
+
 def _sign_off(config: NodeConfig, private: bytes, authority: Path, number: int) -> None:
     """Tell the SuperLink that this node's former process is gone; if it isn't marked online, that is refused."""
     import httpx
@@ -69,15 +83,29 @@ def _sign_off(config: NodeConfig, private: bytes, authority: Path, number: int) 
         client.DeactivateNode(DeactivateNodeRequest(node_id=number))
 
 
+def _end_with(child: int) -> None:
+    """End this process, in order, once its executor has ended; whoever supervises it starts both again."""
+    os.waitpid(child, 0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Run the node's SuperNode."""
     config = load(Path(sys.argv[1]))
+    # What both processes import is imported once; the key is opened after the fork.
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    from node.flower import executor
+
+    child = executor.fork(config)
+    threading.Thread(target=_end_with, args=(child,), name="executor", daemon=True).start()
     private = Keystore(config.path("keys"), config.passphrase()).flower_private_openssh()
     authority = config.path(config.joined().authority)
     file = config.path("run/supernode.id")
     with contextlib.suppress(OSError, ValueError):
         _sign_off(config, private, authority, int(file.read_bytes()))
     _remember(file)
+    _ask_often(config.flower.poll_seconds)
 
     host, _, port = config.flower.runtime.rpartition(":")
     sys.argv = [
@@ -97,8 +125,6 @@ def main() -> None:
         "--superexec-auth-secret-file",
         str(config.path("secret/superexec")),
     ]
-    from flwr.supernode.cli.flower_supernode import flower_supernode
-
     flower_supernode()
 
 

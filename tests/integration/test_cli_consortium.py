@@ -87,19 +87,19 @@ def test_a_healthy_node_passes_every_check(lab: RunningLab, node: Callable[..., 
     # The lab takes the registry's word for keys, which the doctor doesn't like.
     assert states.pop("directory and pins") == "WARN"
     assert set(states.values()) == {"PASS"}, found
-    assert node(bank, "status")["processes"] == dict.fromkeys(("daemon", "supernode", "executor"), "running")
+    assert node(bank, "status")["processes"] == dict.fromkeys(("daemon", "supernode"), "running")
 
 
 def test_the_doctor_finds_a_dead_process(lab: RunningLab, node: Callable[..., Any]) -> None:
     bank = lab.banks[3]
-    lab.lab.supervisor.stop(bank, "executor")
+    lab.lab.supervisor.stop(bank, "supernode")
     try:
         found = node(bank, "doctor", code=1)
     finally:
-        lab.lab.supervisor.start_one(bank, "executor")
+        lab.lab.supervisor.start_one(bank, "supernode")
     failed = {check["name"]: check for check in found["checks"] if check["state"] == "FAIL"}
     assert set(failed) == {"processes"}
-    assert "executor is stopped" in failed["processes"]["what"]
+    assert "supernode is stopped" in failed["processes"]["what"]
 
 
 def test_a_running_node_is_not_started_twice(lab: RunningLab) -> None:
