@@ -20,6 +20,7 @@ from concordat.cli import (
     node_job,
     sample,
     schema,
+    verify,
 )
 from concordat.cli.output import Root
 
@@ -88,6 +89,7 @@ app.command("down")(consortium.down)
 app.command("demo")(demo.demo)
 app.command("sample")(sample.sample)
 app.command("schema")(schema.schema)
+app.command("verify")(verify.verify)
 
 
 def main() -> None:
