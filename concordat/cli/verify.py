@@ -41,7 +41,16 @@ def verify(
     ] = None,
     format: FormatOption = Format.text,  # noqa: A002 - the option's name
 ) -> None:
-    """Verify a proof file offline, and say what it proves and what it doesn't."""
+    """Verify a proof file offline, and say what it proves and what it doesn't.
+
+    Exit code 0 if the file holds, 8 if it shows a revoked document or the opposite of its statement, 4 if it
+    was changed, is too old, or lacks signatures.
+
+    \b
+    Examples:
+      concordat verify proof.json --trust genesis.json
+      concordat verify proof.json --trust genesis.json --max-age any --format json
+    """
     from ledger.proofs.verifying import verify as check
 
     data = file.read_bytes()
