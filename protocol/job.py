@@ -155,6 +155,41 @@ class Release(Wire):
         return self
 
 
+class SharedRecipe(Wire):
+    """How the shared risk model is trained on top of the bank score (stage S), and H+ beside it."""
+
+    KIND: ClassVar[str] = "shared-recipe"
+
+    dropout: float = Field(default=0.25, ge=0.0, lt=1.0)
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
+    weight_decay: float = Field(default=0.3, ge=0.0, le=10.0)
+    rounds: int = Field(default=5, ge=1, le=100)
+    local_steps: int = Field(default=150, ge=1, le=10_000)
+
+
+class Vertical(Wire):
+    """What data partners bring into a job (stages V, P and S)."""
+
+    KIND: ClassVar[str] = "vertical"
+
+    partners: tuple[Name, ...] = Field(min_length=1, max_length=20, description="Sorted names.")
+    compute: Name = Field(description="The compute party T: independent of every partner and bank.")
+    epoch: Text = Field(description="Epoch of the VOPRF keys; values are cached within it.")
+    base_rate: float = Field(gt=0.0, lt=1.0, description="b0, a configured constant, public.")
+    rows: int = Field(ge=1, le=1 << 40, description="Bound on the training rows of all banks together.")
+    epsilon: float | None = Field(
+        default=1.0, gt=0.0, le=100.0, description="Of the release to each partner; null: exact, tests only."
+    )
+    delta: float = Field(default=1e-5, gt=0.0, lt=1e-2)
+    memberships: int | None = Field(
+        default=None, ge=1, le=100, description="Most banks that may hold one enterprise; all if not stated."
+    )
+    components: int = Field(default=20, ge=1, le=30, description="Most components of a partner's table.")
+    consent: bool = Field(default=False, description="Whether queries need an enterprise's consent code.")
+    heads: bool = Field(default=True, description="Whether banks keep a boosted-tree head of their own.")
+    recipe: SharedRecipe = SharedRecipe()
+
+
 class Deadlines(Wire):
     """Seconds after which a stage is given up."""
 
@@ -182,6 +217,7 @@ class Proposal(Wire):
     recipe: Recipe = Recipe()
     dp_recipe: DpRecipe = DpRecipe()
     release: Release = Release()
+    vertical: Vertical | None = Field(default=None, description="What partners bring; null without them.")
     holdout: float = Field(default=0.3, gt=0.0, lt=1.0, description="Fraction of rows kept for evaluation.")
     seed: int | None = Field(
         default=None,
@@ -207,7 +243,26 @@ class Proposal(Wire):
         if self.seed is not None and self.release.kind == "dp":
             # A known seed tells which rows a Poisson batch holds; the accounting needs them unknown.
             raise ValueError("a private release takes no stated seed")
+        self._check_vertical()
         return self
+
+    def _check_vertical(self) -> None:
+        vertical = self.vertical
+        if vertical is None:
+            return
+        if list(vertical.partners) != sorted(set(vertical.partners)) or vertical.compute in vertical.partners:
+            raise ValueError("partners are sorted, each named once, and the compute party is none of them")
+        if not {*vertical.partners, vertical.compute} <= set(self.witnesses):
+            raise ValueError("partners and the compute party are among the job's other parties")
+        if self.release.kind == "dp":
+            raise ValueError("a job with partners doesn't offer a private release of the model yet")
+
+    @property
+    def rounds(self) -> int:
+        """Flower rounds of the whole job: those of the bank score, then those of the shared risk model."""
+        if self.release.kind == "dp":
+            return self.dp_recipe.rounds
+        return self.recipe.rounds + (self.vertical.recipe.rounds if self.vertical else 0)
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -228,6 +283,17 @@ class Approval(Wire):
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
 
 
+class PartnerTerms(Wire):
+    """What a data partner states about its table and keys when it enlists."""
+
+    KIND: ClassVar[str] = "partner-terms"
+
+    slots: int = Field(ge=1, le=1 << 40, description="Rows of its table, rounded to three significant bits.")
+    components: int = Field(ge=1, le=256, description="Bits a row that enter the product.")
+    training: dict[Name, Hex32] = Field(description="VOPRF public key for the join, by bank.")
+    serving: dict[Name, Hex32] = Field(description="VOPRF public key for the publication, by bank.")
+
+
 class Enlistment(Wire):
     """What a party brings into a job, signed by its identity."""
 
@@ -242,6 +308,7 @@ class Enlistment(Wire):
         default="", description="Salted SHA-256 over the cohort; empty for a party without a cohort."
     )
     code: Hex32 = Field(description="Hash of the code that the party runs.")
+    partner: PartnerTerms | None = Field(default=None, description="Of a data partner in a vertical job.")
 
 
 class Manifest(Wire):
@@ -351,6 +418,7 @@ def verify_manifest(manifest: Manifest, *, own: Enlistment, code: str, directory
             raise ProtocolError("MANIFEST_ROLE", f"{entry.party} takes a part that its role does not allow.")
         if is_bank and not entry.cohort_commitment:
             raise ProtocolError("MANIFEST_COHORT", f"{entry.party} has not committed to its cohort.")
+        _check_terms(proposal, entry)
         for value in (entry.nonce, entry.mask_key, entry.sealing_key):
             if value in fresh:
                 raise ProtocolError("MANIFEST_KEY_REPEATED", f"{entry.party} repeats a key or a nonce.")
@@ -360,6 +428,20 @@ def verify_manifest(manifest: Manifest, *, own: Enlistment, code: str, directory
     if not hmac.compare_digest(code, proposal.code):
         raise ProtocolError("MANIFEST_CODE", "The proposal names other code than this party runs.")
     return manifest.digest
+
+
+def _check_terms(proposal: Proposal, entry: Enlistment) -> None:
+    vertical = proposal.vertical
+    wanted = vertical is not None and entry.party in vertical.partners
+    terms = entry.partner
+    if wanted != (terms is not None):
+        raise ProtocolError("MANIFEST_PARTNER", f"{entry.party} states no terms as a partner, or is none.")
+    if terms is None or vertical is None:
+        return
+    if terms.components > vertical.components or any(
+        set(keys) != set(proposal.banks) for keys in (terms.training, terms.serving)
+    ):
+        raise ProtocolError("MANIFEST_PARTNER", f"{entry.party} doesn't state one key for every bank.")
 
 
 class SeenJobs:
@@ -393,7 +475,18 @@ class SeenJobs:
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return the JSON Schemas (2020-12) of all bodies by kind, and of the signed document around them."""
-    models: tuple[type[Wire], ...] = (Proposal, Approval, Enlistment, Manifest, Recipe, DpRecipe, Release)
+    models: tuple[type[Wire], ...] = (
+        Proposal,
+        Approval,
+        Enlistment,
+        Manifest,
+        Recipe,
+        DpRecipe,
+        Release,
+        SharedRecipe,
+        Vertical,
+        PartnerTerms,
+    )
     found: dict[str, dict[str, Any]] = {}
     for model in models:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
