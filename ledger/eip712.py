@@ -54,7 +54,11 @@ class Domain:
 
     def digest(self, struct_hash: bytes) -> bytes:
         """Return the 32 bytes that a key signs for a struct hash."""
-        return keccak(b"\x19\x01" + self.separator() + struct_hash)
+        return keccak(self.preimage(struct_hash))
+
+    def preimage(self, struct_hash: bytes) -> bytes:
+        """Return the 66 bytes whose hash is `digest`."""
+        return b"\x19\x01" + self.separator() + struct_hash
 
 
 def encode_word(solidity_type: str, value: Any) -> bytes:

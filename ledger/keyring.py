@@ -60,7 +60,9 @@ class Keyring:
 
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         seed, password = secrets.token_bytes(SEED_BYTES), secrets.token_urlsafe(32)
-        keystore = create_keyfile_json(seed, password.encode(), kdf="scrypt", iterations=_WORK_RANDOM_PASSWORD)
+        keystore = create_keyfile_json(
+            seed, password.encode(), kdf="scrypt", iterations=_WORK_RANDOM_PASSWORD
+        )
         try:
             _write(_password_file(folder), password.encode())
             _write(folder / "keystore.json", json.dumps(keystore).encode())
@@ -81,10 +83,14 @@ class Keyring:
 
         try:
             password = _password_file(folder).read_bytes().strip()
-            return cls(bytes(decode_keyfile_json(json.loads((folder / "keystore.json").read_text()), password)))
+            return cls(
+                bytes(decode_keyfile_json(json.loads((folder / "keystore.json").read_text()), password))
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                "KEYSTORE", f"{folder / 'keystore.json'} can't be read.", "Check the file and its password file."
+                "KEYSTORE",
+                f"{folder / 'keystore.json'} can't be read.",
+                "Check the file and its password file.",
             ) from error
 
     def account(self, purpose: str, index: int = 0) -> AccountKey:

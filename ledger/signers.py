@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from coincurve import PrivateKey
 from cryptography.hazmat.primitives import hashes
@@ -54,6 +54,14 @@ class Key(Protocol):
 
     def sign(self, digest: bytes) -> bytes:
         """Return the signature over 32 bytes."""
+
+
+@runtime_checkable
+class PreimageKey(Protocol):
+    """A key elsewhere that hashes by itself what it signs, so that it can read it."""
+
+    def sign_preimage(self, preimage: bytes) -> bytes:
+        """Return the signature over keccak-256 of the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +177,17 @@ class Party:
 
     def sign(self, domain: Domain, statement: Intent) -> SignerTuple:
         """Return certificate and signature over a statement, as the ABI takes them."""
+        if isinstance(self.signer, PreimageKey):
+            preimage = domain.preimage(statement.struct_hash())
+            return self._with_certificate(self.signer.sign_preimage(preimage))
         return self.sign_digest(domain.digest(statement.struct_hash()))
 
     def sign_digest(self, digest: bytes) -> SignerTuple:
         """Return certificate and signature over a digest, as the ABI takes them."""
+        return self._with_certificate(self.signer.sign(digest))
+
+    def _with_certificate(self, signature: bytes) -> SignerTuple:
         c = self.certificate
-        signature = self.signer.sign(digest)
         return (int(c.role), int(c.custodian), c.expiry, c.key_set, c.key, c.signature, signature)
 
 

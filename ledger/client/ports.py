@@ -83,3 +83,37 @@ class LedgerChain(Protocol):
             Unavailable: unknown: nothing is final, or what is known is too old.
         """
         ...
+
+
+class FinalView(Protocol):
+    """What a decision may rest on: the state under a final block, or an error that means unknown."""
+
+    def final_height(self) -> int:
+        """Return the number of the newest final block.
+
+        Raises:
+            LedgerError: ``LEDGER_HALTED``.
+            Unavailable: unknown.
+        """
+        ...
+
+    def view(self, to: bytes, data: bytes) -> tuple[bytes, int]:
+        """Return what a contract's view gives at the newest final block, and that block's number.
+
+        Raises:
+            LedgerError: ``LEDGER_HALTED``.
+            Unavailable: unknown, never "free".
+        """
+        ...
+
+
+class Chain(LedgerChain, FinalView, Protocol):
+    """A chain to send to and to judge by."""
+
+    def count(self, sender: bytes) -> int:
+        """Return how many transactions of a sender the chain has executed.
+
+        Raises:
+            Unavailable: unknown.
+        """
+        ...

@@ -111,6 +111,37 @@ class RawChain:
         found = self._block(hex(place.block))
         return found is not None and found[1] == place.block_hash
 
+    def final_height(self) -> int:
+        """Return the number of the newest block that counts as final, at least 0.
+
+        Raises:
+            Unavailable: ``LEDGER_STALE``, ``LEDGER_SILENT``.
+        """
+        head = self._block("latest")
+        if head is None or head[2] < self._clock() - self._max_age:
+            raise Unavailable("LEDGER_STALE", "The chain's newest block is too old to judge by.")
+        return max(head[0] - self._depth, 0)
+
+    def view(self, to: bytes, data: bytes) -> tuple[bytes, int]:
+        """Return what a contract's view gives at the newest final block, and that block's number.
+
+        Raises:
+            Unavailable: unknown, as `final_height`.
+        """
+        height = self.final_height()
+        found = self._result("eth_call", {"to": "0x" + to.hex(), "data": "0x" + data.hex()}, hex(height))
+        try:
+            return bytes.fromhex(str(found).removeprefix("0x")), height
+        except ValueError as error:
+            raise _unusable() from error
+
+    def count(self, sender: bytes) -> int:
+        """Return how many transactions of a sender are in the chain."""
+        try:
+            return int(self._result("eth_getTransactionCount", "0x" + sender.hex(), "latest"), 16)
+        except (TypeError, ValueError) as error:
+            raise _unusable() from error
+
     def _block(self, tag: str) -> tuple[int, bytes, int] | None:
         """Return (number, hash, time) of a block."""
         found = self._result("eth_getBlockByNumber", tag, False)
