@@ -128,13 +128,13 @@ def storage_root(state_root: bytes, trust: Trust, nodes: trie.Nodes) -> bytes:
 
 
 def word_at(root: bytes, slot: int, nodes: trie.Nodes) -> int:
-    """Return a storage word; zero where the tree holds none.
+    """Return a storage word; zero where the tree holds none, or (as anvil's does) a zero written out.
 
     Raises:
         ProtocolError: as `trie.lookup`.
     """
     value = trie.lookup(root, bytes(keccak(slot.to_bytes(32, "big"))), nodes)
-    if value is None:
+    if value is None or value == b"\x80":
         return 0
     content = value if len(value) == 1 and value[0] < 0x80 else value[1:]
     if len(content) > 32 or not content or content[0] == 0 or rlp.encode_bytes(content) != value:
