@@ -12,6 +12,7 @@ from concordat.cli import (
     coordinator,
     demo,
     job,
+    ledger,
     model,
     node,
     node_data,
@@ -82,6 +83,21 @@ _model = _group("Models that jobs have made.")
 _model.command("list")(model.list_models)
 _model.command("show")(model.show_model)
 app.add_typer(_model, name="model")
+
+_ledger = _group("The registry of receivables: no receivable is pledged twice.")
+_ledger.command("up")(ledger.up)
+_ledger.command("down")(ledger.down)
+_ledger.command("register")(ledger.register)
+_ledger.command("confirm")(ledger.confirm)
+_ledger.command("attest")(ledger.attest)
+_ledger.command("pledge")(ledger.pledge)
+_ledger.command("release")(ledger.release)
+_ledger.command("settle")(ledger.settle)
+_ledger.command("credit-note")(ledger.credit_note)
+_ledger.command("transfer")(ledger.transfer)
+_ledger.command("status")(ledger.status)
+_ledger.command("audit")(ledger.audit)
+app.add_typer(_ledger, name="ledger")
 
 app.command("up")(consortium.up)
 app.command("status")(consortium.status)
