@@ -20,7 +20,7 @@ from ledger.service.statements import read_opening
 from ledger.service.tray import Receivable, Tray
 from ledger.signers import Role
 
-LIVE_LIEN = 1
+LIVE_LIEN, RELEASED_LIEN = 1, 2
 _STATUS = (
     *(
         "known",
@@ -122,8 +122,11 @@ class Standing:
         ]
 
     def timeline(self, claim: bytes) -> list[dict[str, Any]]:
-        """Return what happened to a claim, oldest first; from final blocks only."""
-        told = ("State", "BodySet", "LienSet", "TagClaimed", "ItemResult")
+        """Return what happened to a claim, oldest first; from final blocks only.
+
+        A release shows in the lien alone, so it is told from there.
+        """
+        told = ("State", "BodySet", "TagClaimed", "ItemResult")
         query = (
             sa.select(tables.events)
             .where(tables.events.c.claim == claim, tables.events.c.name.not_in(told))
@@ -132,12 +135,13 @@ class Standing:
         with self._kernel.engine.begin() as db:
             rows = db.execute(query).all()
         keep = ("ppm", "lien", "cap", "lienId", "version")
-        return [
-            {
-                "event": row.name,
-                "block": row.block,
-                "time": row.time,
-                "fields": {name: value for name, value in json.loads(row.fields).items() if name in keep},
-            }
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            fields, name = json.loads(row.fields), row.name
+            if name == "LienSet":
+                if fields["status"] != RELEASED_LIEN:
+                    continue
+                name = "Released"
+            shown = {field: value for field, value in fields.items() if field in keep}
+            found.append({"event": name, "block": row.block, "time": row.time, "fields": shown})
+        return found
