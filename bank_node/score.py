@@ -18,7 +18,6 @@ What a bank learns: the totals, hence from N − 1 colluding banks the last one'
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 from hashlib import sha256
@@ -29,26 +28,14 @@ from numpy.typing import NDArray
 
 from bank_node import encoding as enc
 from bank_node.data import BankData
+from bank_node.openings import CENTRING, EDGES, HISTOGRAM, KNOTS, UPDATE, Openings
 from node.role import Channel, Job
-from protocol import labels, masking, metrics, opening, ring, sealing
-from protocol.canonical import digest, encode, lp
-from protocol.errors import ProtocolError
+from protocol import labels, metrics, ring
+from protocol.canonical import digest, lp
 from protocol.labels import Label
-from protocol.mailbox import COORDINATOR
 
 CELLS = 64
 SMALLEST_CELL = 50
-ROSTER, GROUP, KNOTS, CENTRING, EDGES, HISTOGRAM = (
-    "roster",
-    "group",
-    "knots",
-    "centring",
-    "edges",
-    "histogram",
-)
-MASKED, SEALED, SIGNED = "masked sum", "sealed key", "signature"
-STANDING = (KNOTS, CENTRING, EDGES)
-"""Openings that stand for the whole job: opened once, they are not masked again for another roster."""
 
 
 class BankScore:
@@ -56,70 +43,32 @@ class BankScore:
 
     def __init__(self, job: Job, channel: Channel, data: BankData) -> None:
         self._job, self._channel, self._data = job, channel, data
-        self._pairs = {
-            bank: job.mask_key.agree(
-                job.party, bank, bytes.fromhex(job.manifest.enlistment(bank).mask_key), job.id
-            )
-            for bank in job.manifest.proposal.banks
-            if bank != job.party
-        }
+        self._openings = Openings(job, channel)
 
     # -- the session ----------------------------------------------------------------------------------------
 
     def session(self) -> dict[str, Any]:
         """Run steps 1 and 2; returns the digest of the encoding."""
-        self._sign_roster()
-        self._group_key()
+        self._openings.sign_roster()
+        self._openings.agree_group_key()
         encoding = self.encoding()
         self._channel.note("session", inputs=encoding.width, rows=int(self._data.rows))
         return {"encoding": digest("encoding", encoding.to_dict()), "inputs": encoding.width}
-
-    def _sign_roster(self) -> None:
-        """Sign the attempt's roster and check that every bank of it has signed the same."""
-        job, channel = self._job, self._channel
-        signed = channel.once(
-            f"roster.{job.attempt}", lambda: encode(channel.sign("roster", job.roster.body))
-        )
-        channel.send(COORDINATOR, ROSTER, signed, SIGNED)
-        collected = json.loads(channel.receive(COORDINATOR, ROSTER))
-        for bank in job.roster.banks:
-            body = channel.verify("roster", collected[bank], bank)
-            if opening.Roster.from_body(body) != job.roster:
-                raise ProtocolError("ROSTER_DIFFERS", f"{bank} has signed another roster than this bank.")
-
-    def _group_key(self) -> None:
-        """Draw or receive the key that only the banks of the attempt know."""
-        job, channel = self._job, self._channel
-        first, name = job.roster.banks[0], f"group.{job.attempt}"
-        info = lp("concordat/v1", GROUP, job.id, job.attempt)
-        if job.party == first:
-            key = channel.once(name, lambda: secrets.token_bytes(32))
-            for bank in job.roster.banks[1:]:
-                public = bytes.fromhex(job.manifest.enlistment(bank).sealing_key)
-                sealed = sealing.seal(public, key, info=info, aad=lp(first, bank))
-                channel.send(bank, GROUP, sealed, SEALED)
-            return
-
-        def take() -> bytes:
-            sealed = channel.receive(first, GROUP)
-            return job.sealing_key.open(sealed, info=info, aad=lp(first, job.party))
-
-        key = channel.once(name, take)
-        if len(key) != 32:
-            raise ProtocolError("GROUP_KEY", f"{first} sent a group key of a wrong length.")
 
     def encoding(self) -> enc.Encoding:
         """Return the encoding that the banks agreed on, opening it first where needed."""
         columns, frame = self._data.columns, self._data.training().frame
         bins = self._data.recipe.bins
-        knot_total = self._open_sum(KNOTS, lambda: enc.knot_statistics(columns, frame, bins), enc.KNOT_BOUND)
+        knot_total = self._openings.open_sum(
+            KNOTS, lambda: enc.knot_statistics(columns, frame, bins), enc.KNOT_BOUND
+        )
         knots = enc.knots_from(knot_total, columns, bins)
 
         def centring() -> NDArray[np.float64]:
             y = self._data.training().label
             return np.concatenate([[len(y), y.sum()], enc.centring_statistics(knots, frame)])
 
-        total = self._open_sum(CENTRING, centring, enc.CENTRING_BOUND)
+        total = self._openings.open_sum(CENTRING, centring, enc.CENTRING_BOUND)
         self._rows, self._defaults = float(total[0]), float(total[1])
         return enc.encoding_from(knots, total[2:])
 
@@ -127,71 +76,6 @@ class BankScore:
         """Return the log-odds of the banks' base rate; known once the encoding is."""
         rate = (self._defaults + 0.5) / (self._rows + 1.0)
         return math.log(rate / (1.0 - rate))
-
-    # -- openings -------------------------------------------------------------------------------------------
-
-    def _open_sum(self, name: str, make: Any, bound: enc.Bound) -> NDArray[np.float64]:
-        ring.check_headroom(len(self._job.roster.banks), bound.limit, bound.fraction_bits)
-        total = self._open(name, lambda: ring.encode(make(), bound.fraction_bits, bound.limit))
-        return ring.decode(total, bound.fraction_bits)
-
-    def _open(self, name: str, make: Any) -> NDArray[np.uint64]:
-        """Open a sum over the roster through the server, or reuse the total that an earlier attempt opened."""
-        job, channel = self._job, self._channel
-        attempt = self._opened_in(name)
-        if attempt == job.attempt:
-            masked = channel.once(f"{name}.{attempt}", lambda: self._masked(name, make()))
-            if channel.recall(f"{name}.{attempt}.total") is None:
-                channel.send(COORDINATOR, name, masked, MASKED)
-        total = channel.once(f"{name}.{attempt}.total", lambda: channel.receive(COORDINATOR, name))
-        return self._unmasked(name, total, attempt, 0)
-
-    def _opened_in(self, name: str) -> int:
-        """Return the attempt whose total stands: what this bank has seen opened itself, then what it is told.
-
-        Its own memory comes first: masked again over fewer banks, a sum would show the bank that is missing, so
-        that no server can have that by saying that nothing was opened.
-        """
-        job = self._job
-        if name in STANDING:
-            for earlier in range(job.attempt):
-                if self._channel.recall(f"{name}.{earlier}.total") is not None:
-                    return earlier
-            return job.opened.get(name, job.attempt)
-        return job.attempt
-
-    def _masked(self, name: str, vector: NDArray[np.uint64], round_: int = 0) -> bytes:
-        job = self._job
-        masked = masking.mask(
-            opening.with_count(vector),
-            own=job.party,
-            banks=job.roster.banks,
-            pair_keys=self._pairs,
-            group_key=self._group(job.attempt),
-            label=Label(f"h/{name}", job.id, job.attempt, round_),
-        )
-        return ring.to_bytes(masked)
-
-    def _unmasked(self, name: str, total: bytes, attempt: int, round_: int) -> NDArray[np.uint64]:
-        job = self._job
-        elements = ring.from_bytes(total, len(total) // 8)
-        opened = masking.unmask_group(
-            elements, group_key=self._group(attempt), label=Label(f"h/{name}", job.id, attempt, round_)
-        )
-        banks = job.roster if attempt == job.attempt else self._roster_of(attempt)
-        return opening.checked(opened, banks)
-
-    def _group(self, attempt: int) -> bytes:
-        key = self._channel.recall(f"group.{attempt}")
-        if key is None:
-            raise ProtocolError("GROUP_KEY", f"this bank took no part in attempt {attempt}")
-        return key
-
-    def _roster_of(self, attempt: int) -> opening.Roster:
-        signed = self._channel.recall(f"roster.{attempt}")
-        if signed is None:
-            raise ProtocolError("ROSTER_UNKNOWN", f"this bank took no part in attempt {attempt}")
-        return opening.Roster.from_body(json.loads(signed)["body"])
 
     # -- rounds ---------------------------------------------------------------------------------------------
 
@@ -214,7 +98,7 @@ class BankScore:
             vector = training.update_vector(weights, trainer.rows)
             bits, limit = training.FRACTION_BITS, training.UPDATE_LIMIT
             ring.check_headroom(len(self._job.roster.banks), limit, bits)
-            return self._masked("update", ring.encode(vector, bits, limit), round_)
+            return self._openings.masked(UPDATE, ring.encode(vector, bits, limit), round_)
 
         update = self._channel.once(f"update.{self._job.attempt}.{round_}", make)
         self._channel.note(f"round {round_}", rows=int(self._data.rows), bytes=len(update))
@@ -224,7 +108,7 @@ class BankScore:
         from bank_node import training
 
         vector = ring.decode(
-            self._unmasked("update", total, self._job.attempt, round_), training.FRACTION_BITS
+            self._openings.unmasked(UPDATE, total, self._job.attempt, round_), training.FRACTION_BITS
         )
         return training.weights_from(vector, self._data.networks)
 
@@ -234,7 +118,7 @@ class BankScore:
         job = self._job
         seed = job.proposal.seed
         if seed is None:
-            common = labels.derive(self._group(job.attempt), Label("h/common", job.id, job.attempt))
+            common = labels.derive(self._openings.group(job.attempt), Label("h/common", job.id, job.attempt))
             own = self._channel.once(f"seed.{job.attempt}", lambda: secrets.token_bytes(32))
             return Seeds(common=common, own=own)
         stated = sha256(lp("concordat/v1", "stated seed", seed)).digest()
@@ -268,7 +152,7 @@ class BankScore:
         def cells() -> NDArray[np.uint64]:
             return self._data.noised(metrics.to_vector(metrics.histogram(edges, pd, holdout.label)))
 
-        total = self._open(HISTOGRAM, cells)
+        total = self._openings.open(HISTOGRAM, cells)
         return metrics.from_vector(edges, total, noised=self._data.private)
 
     def _edges(self, pd: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,7 +166,7 @@ class BankScore:
                 np.quantile(pd, np.linspace(0, 1, CELLS + 1)[1:-1]) if len(pd) else np.zeros(CELLS - 1)
             )
             sums = np.concatenate([[len(pd)], len(pd) * quantiles])
-            total = self._open_sum(EDGES, lambda: sums, enc.CENTRING_BOUND)
+            total = self._openings.open_sum(EDGES, lambda: sums, enc.CENTRING_BOUND)
             inner = total[1:] / max(total[0], 1.0)
         steps = np.maximum.accumulate(np.clip(inner, 1e-9, 1 - 1e-9) + np.arange(CELLS - 1) * 1e-12)
         return np.concatenate([[0.0], steps, [1.0]])
