@@ -10,9 +10,12 @@ Form: canonical JSON (RFC 8785) of an object with exactly
     checkpoint  a C2SP signed note
     header      the block's header, RLP
     nodes       {"account": […], "storage": […]}: tree nodes in the order of first use
+    digest      of all the rest
 
-Invariants: no bit of a file can be changed without its being refused, since every field has one spelling and is
-bound to the checkpoint or compared with the reader's trust. The order of signature lines is free.
+Invariants: no bit of a file can be changed without its being refused. Every field has one spelling and is bound to
+the checkpoint or compared with the reader's trust; what is true of several tags alike (the same empty place in the
+tree) is told apart by the digest, which guards against accidents only: whoever computes it anew can still state
+nothing but what is true.
 
 What each party learns: a reader learns what the file shows, plus hashes of neighbours in the trees. Not protected:
 freshness beyond `max_age`; whoever shows a file chooses the moment of which it speaks.
@@ -53,37 +56,39 @@ class Proof:
 
     def encode(self) -> bytes:
         """Return the file's bytes."""
-        return canonical.encode(
-            {
-                "kind": KIND,
-                "version": VERSION,
-                "statement": name_of(self.statement),
-                "subject": self.statement.to_json(),
-                "ledger": self.ledger.to_json(),
-                "checkpoint": self.checkpoint,
-                "header": self.header.hex(),
-                "nodes": {
-                    "account": [each.hex() for each in self.account],
-                    "storage": [each.hex() for each in self.storage],
-                },
-            }
-        )
+        content: dict[str, Any] = {
+            "kind": KIND,
+            "version": VERSION,
+            "statement": name_of(self.statement),
+            "subject": self.statement.to_json(),
+            "ledger": self.ledger.to_json(),
+            "checkpoint": self.checkpoint,
+            "header": self.header.hex(),
+            "nodes": {
+                "account": [each.hex() for each in self.account],
+                "storage": [each.hex() for each in self.storage],
+            },
+        }
+        return canonical.encode(sealed(content))
 
     @classmethod
     def decode(cls, data: bytes) -> Proof:
         """Read a file.
 
         Raises:
-            ProtocolError: ``PROOF_SIZE``, ``PROOF_MALFORMED``, ``CANONICAL_BYTES``, or a field's own code.
+            ProtocolError: ``PROOF_SIZE``, ``PROOF_MALFORMED``, ``PROOF_DIGEST``, ``CANONICAL_BYTES``, or a
+                field's own code.
         """
         if len(data) > MAX_PROOF:
             raise ProtocolError("PROOF_SIZE", f"A proof has at most {MAX_PROOF >> 20} MB.")
         found = exactly(
             canonical.decode(data),
-            *("kind", "version", "statement", "subject", "ledger", "checkpoint", "header", "nodes"),
+            *("kind", "version", "statement", "subject", "ledger", "checkpoint", "header", "nodes", "digest"),
         )
         if found["kind"] != KIND or type(found["version"]) is not int or found["version"] != VERSION:
             raise malformed()
+        if sealed(found) != found:
+            raise ProtocolError("PROOF_DIGEST", "The file was damaged or changed.", "Ask for it again.")
         kind = STATEMENTS.get(found["statement"]) if isinstance(found["statement"], str) else None
         if kind is None or not isinstance(found["checkpoint"], str):
             raise malformed()
@@ -96,6 +101,12 @@ class Proof:
             _nodes(nodes["account"]),
             _nodes(nodes["storage"]),
         )
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's content with the digest of all the rest."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    return {**rest, "digest": canonical.digest("ledger-proof", rest)}
 
 
 def _nodes(value: Any) -> tuple[bytes, ...]:

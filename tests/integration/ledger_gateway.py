@@ -141,6 +141,8 @@ def running(
         }
         for name, replica in replicas.items():
             urls[name] = replica.wait().url
-        yield GatewayWorld(operator.url, genesis_of(folder), registry, council), urls
+        world = GatewayWorld(operator.url, genesis_of(folder), registry, council)
+        with world.client:
+            yield world, urls
     finally:
         Process.stop_all()

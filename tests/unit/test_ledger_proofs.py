@@ -19,7 +19,7 @@ from ledger.proofs.fields import SaltedFields
 from ledger.proofs.making import make
 from ledger.proofs.statements import Absence, DocumentLeaf, Presence, Statement, revocation_nonce
 from ledger.proofs.verdict import Grade, Status, Verdict
-from ledger.proofs.verifying import Proof, verify
+from ledger.proofs.verifying import Proof, sealed, verify
 from protocol import canonical, merkle
 from protocol.checkpoint import cosign
 from protocol.errors import ConcordatError
@@ -357,12 +357,13 @@ def test_what_is_no_proof(chain: ProofChain) -> None:
     data = make(ABSENCE, chain, chain.trust, now=NOW)
     content = canonical.decode(data)
     for name, value in (("version", 2), ("kind", "x"), ("statement", "uniqueness"), ("checkpoint", 3)):
-        assert code(chain, canonical.encode({**content, name: value})) == "PROOF_MALFORMED"
+        assert code(chain, canonical.encode(sealed({**content, name: value}))) == "PROOF_MALFORMED"
+    assert code(chain, canonical.encode({**content, "header": "00"})) == "PROOF_DIGEST"
     assert code(chain, b"") == "CANONICAL_BYTES"
     assert code(chain, json.dumps(content).encode()) == "CANONICAL_BYTES"
     assert code(chain, b"[" * (5 << 20)) == "PROOF_SIZE"
     subject = {**content["subject"], "tags": [["AB" * 32]]}
-    assert code(chain, canonical.encode({**content, "subject": subject})) == "PROOF_MALFORMED"
+    assert code(chain, canonical.encode(sealed({**content, "subject": subject}))) == "PROOF_MALFORMED"
 
 
 def test_a_replica_that_lies_is_found_out_by_the_maker(chain: ProofChain, monkeypatch: Any) -> None:
