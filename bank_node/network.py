@@ -10,7 +10,7 @@ Whoever imports this module imports torch (about a second); nothing at a node's 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,25 +40,37 @@ class ScoreNetwork(nn.Module):
         width: encoded columns.
         hidden: units of each hidden layer.
         gain: factor of the inputs.
+        side: further inputs that a network may take in later, 0 without. Their weights stand behind all others
+            in the vector and are applied on their own, so that at zero the log-odds are those without, to the bit.
     """
 
-    def __init__(self, width: int, hidden: tuple[int, ...] = (64, 64), gain: float = 1.0) -> None:
+    def __init__(
+        self, width: int, hidden: tuple[int, ...] = (64, 64), gain: float = 1.0, side: int = 0
+    ) -> None:
         super().__init__()
-        if width < 1 or not hidden or min(hidden) < 1:
+        if width < 1 or not hidden or min(hidden) < 1 or side < 0:
             raise ProtocolError("NETWORK_SHAPE", "The recipe describes no network.", "See the job's recipe.")
         sizes = (width, *hidden)
         self.layers = nn.ModuleList(_unset(sizes[i], sizes[i + 1]) for i in range(len(hidden)))
         self.output = _unset(sizes[-1], 1)
         self.skip = _unset(width, 1, bias=False)
         self.gain = gain
+        if side:
+            self.side = _unset(side, hidden[0], bias=False)
+            self.side_skip = _unset(side, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the log-odds, shape [n], of rows x, shape [n, width]."""
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Return the log-odds, shape [n], of rows x, shape [n, width], and what stands beside them, [n, side]."""
         scaled = x * self.gain
         hidden = scaled
-        for layer in self.layers:
-            hidden = torch.relu(layer(hidden))
+        for i, layer in enumerate(self.layers):
+            hidden = layer(hidden)
+            if i == 0 and beside is not None:
+                hidden = hidden + self.side(beside * self.gain)
+            hidden = torch.relu(hidden)
         total: Tensor = self.output(hidden) + self.skip(scaled)
+        if beside is not None:
+            total = total + self.side_skip(beside * self.gain)
         return total.squeeze(1)
 
 
@@ -82,12 +94,14 @@ class Shape:
         hidden: units of each hidden layer.
         initialisations: networks per half.
         gain: factor of the inputs.
+        side: further inputs beside the encoded columns.
     """
 
     width: int
     hidden: tuple[int, ...]
     initialisations: int
     gain: float = 1.0
+    side: int = 0
 
     @property
     def networks(self) -> int:
@@ -98,7 +112,8 @@ class Shape:
     def parameters(self) -> int:
         """p, the length of one network's vector."""
         sizes = (self.width, *self.hidden, 1)
-        return sum(sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(len(sizes) - 1)) + self.width
+        layers = sum(sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(len(sizes) - 1))
+        return layers + self.width + self.side * (self.hidden[0] + 1)
 
     def half(self, network: int) -> int:
         """Return the half of the rows that a network trains on."""
@@ -106,7 +121,11 @@ class Shape:
 
     def model(self) -> ScoreNetwork:
         """Return a network of this shape, its parameters unset."""
-        return ScoreNetwork(self.width, self.hidden, self.gain)
+        return ScoreNetwork(self.width, self.hidden, self.gain, self.side)
+
+    def beside(self, side: int) -> Shape:
+        """Return the same shape with further inputs."""
+        return replace(self, side=side)
 
 
 def shape_of(recipe: Recipe | DpRecipe, width: int) -> Shape:

@@ -23,25 +23,37 @@ Float64 = NDArray[np.float64]
 
 
 def network_logits(
-    encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame, recipe: Recipe | DpRecipe
+    encoding: Encoding,
+    weights: NDArray[np.float32],
+    frame: pd.DataFrame,
+    recipe: Recipe | DpRecipe,
+    beside: NDArray[np.float32] | None = None,
 ) -> Float64:
     """Return each network's log-odds; shape [n, m].
+
+    Args:
+        encoding: the encoding of the model's version.
+        weights: its networks, shape [m, p].
+        frame: a table with the contract's columns, n rows.
+        recipe: the recipe that the networks were trained by.
+        beside: inputs beside the encoded columns, for networks that take them, shape [n, side].
 
     Raises:
         ProtocolError: the weights don't fit the encoding and the recipe.
         DataError: the table doesn't fit the encoding.
     """
     torch.set_num_threads(1)
-    shape = shape_of(recipe, encoding.width)
+    shape = shape_of(recipe, encoding.width).beside(0 if beside is None else beside.shape[1])
     check_weights(weights, shape.networks, shape.parameters)
     model = shape.model()
     logits = np.empty((len(frame), shape.networks))
     for start in range(0, len(frame), _BLOCK_ROWS):
         x = torch.tensor(encoding.transform(frame.iloc[start : start + _BLOCK_ROWS]))
+        more = None if beside is None else torch.tensor(beside[start : start + _BLOCK_ROWS])
         for i in range(shape.networks):
             load(model, weights[i])
             with torch.no_grad():
-                logits[start : start + len(x), i] = model(x).numpy()
+                logits[start : start + len(x), i] = model(x, more).numpy()
     return logits
 
 

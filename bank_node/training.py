@@ -22,6 +22,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,7 @@ def half_of(ids: Sequence[str], salt: bytes) -> NDArray[np.int8]:
         ids: canonical identifiers.
         salt: what the banks of the job share, at least 16 bytes.
     """
-    return (_digests(ids, salt, b"half") & np.uint64(1)).astype(np.int8)
+    return (keyed_digests(ids, salt, b"half") & np.uint64(1)).astype(np.int8)
 
 
 def is_holdout(ids: Sequence[str], salt: bytes, fraction: float) -> NDArray[np.bool_]:
@@ -90,11 +91,12 @@ def is_holdout(ids: Sequence[str], salt: bytes, fraction: float) -> NDArray[np.b
     """
     if not 0 <= fraction < 1:
         raise ConfigurationError("TRAINING_HOLDOUT", "The hold-out's share must lie in [0, 1).")
-    chosen: NDArray[np.bool_] = _digests(ids, salt, b"holdout") < np.uint64(int(fraction * 2.0**64))
+    chosen: NDArray[np.bool_] = keyed_digests(ids, salt, b"holdout") < np.uint64(int(fraction * 2.0**64))
     return chosen
 
 
-def _digests(ids: Sequence[str], salt: bytes, purpose: bytes) -> NDArray[np.uint64]:
+def keyed_digests(ids: Sequence[str], salt: bytes, purpose: bytes) -> NDArray[np.uint64]:
+    """Return 64 bits for each enterprise, the same at every bank for the salt and purpose; shape [n]."""
     if len(salt) < 16:
         raise ConfigurationError("TRAINING_SALT", "The salt has fewer than 16 bytes.")
     key = hmac.digest(salt, b"concordat/v1 split " + purpose, "sha256")
@@ -157,6 +159,69 @@ def check_rows(x: Float32, y: NDArray[np.int8], halves: NDArray[np.int8]) -> Non
             )
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How the networks of one stage are trained: the optimiser's settings, and how long.
+
+    Attributes:
+        dropout: of hidden units.
+        learning_rate: at the stage's start; it falls to zero along one cosine over the stage's rounds.
+        weight_decay: of weights, not of biases.
+        betas: of AdamW.
+        rounds: of the stage.
+        local_steps: a round.
+        before: rounds of the stages before this one.
+    """
+
+    dropout: float
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    rounds: int
+    local_steps: int
+    before: int = 0
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Schedule:
+        """Return the schedule of the bank score."""
+        return cls(
+            recipe.dropout,
+            recipe.learning_rate,
+            recipe.weight_decay,
+            recipe.betas,
+            recipe.rounds,
+            recipe.local_steps,
+        )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Inputs of the rows beside their encoded columns, in groups that may be absent together.
+
+    Attributes:
+        values: shape [n, groups, inputs of a group].
+        absent: what stands for a group that is absent, shape [inputs of a group].
+        drop: probability with which a group of a row is taken as absent, drawn for every batch.
+    """
+
+    values: Tensor
+    absent: Tensor
+    drop: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """Inputs in all."""
+        return int(self.values.shape[1] * self.values.shape[2])
+
+    def batch(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the inputs of rows chosen [m, batch], shape [m, batch, width]."""
+        taken = self.values.index_select(0, chosen.reshape(-1))
+        if self.drop > 0.0:
+            gone = torch.empty(taken.shape[:2]).bernoulli_(self.drop, generator=generator).bool()
+            taken = torch.where(gone[:, :, None], self.absent, taken)
+        return taken.reshape(*chosen.shape, self.width)
+
+
 class LocalTrainer:
     """Trains the networks on one bank's rows.
 
@@ -183,13 +248,27 @@ class LocalTrainer:
     ) -> None:
         check_rows(x, y, halves)
         self.recipe = recipe
+        self.schedule = Schedule.of(recipe)
         self.shape = shape_of(recipe, x.shape[1])
+        self._beside: Beside | None = None
         self._seeds = seeds
         self._prior = prior_log_odds
         # Copies, in torch's own alignment: vector code may add up in another order at another one.
         self._x = torch.tensor(x, dtype=torch.float32) * self.shape.gain
         self._y = torch.tensor(y, dtype=torch.float32)
         self._members = [torch.tensor(np.flatnonzero(halves == half)) for half in range(HALVES)]
+
+    def continued(self, schedule: Schedule, beside: Beside | None = None) -> LocalTrainer:
+        """Return a trainer of a later stage on the same rows in memory, which draws the same batches and dropout.
+
+        Args:
+            schedule: of that stage.
+            beside: further inputs of the rows, scaled as they are to be used; their weights stand last.
+        """
+        later = copy(self)
+        later.schedule, later._beside = schedule, beside
+        later.shape = self.shape.beside(beside.width if beside else 0)
+        return later
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -202,11 +281,11 @@ class LocalTrainer:
         return initial_weights(self.shape, self._seeds.common, self._prior)
 
     def local_pass(self, weights: Float32, round_: int) -> Float32:
-        """Train all networks for the recipe's steps.
+        """Train all networks for the steps of a round.
 
         Args:
             weights: where to start, shape [m, p].
-            round_: the round, counted from 1.
+            round_: the round, counted from 1 at the job's first.
 
         Returns:
             The trained weights, shape [m, p].
@@ -214,9 +293,9 @@ class LocalTrainer:
         Raises:
             ProtocolError: weights of another shape, not finite, or beyond ``WEIGHT_LIMIT`` after training.
         """
-        recipe = self.recipe
+        schedule, of_stage = self.schedule, round_ - self.schedule.before
         check_weights(weights, self.shape.networks, self.shape.parameters)
-        check_round(round_, recipe.rounds)
+        check_round(of_stage, schedule.rounds)
         torch.set_num_threads(1)
         leaves = self._unstack(weights)
         groups: list[dict[str, Any]] = [
@@ -228,20 +307,24 @@ class LocalTrainer:
         ]
         optimiser = torch.optim.AdamW(
             groups,
-            lr=recipe.learning_rate,
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
+            lr=schedule.learning_rate,
+            betas=schedule.betas,
+            weight_decay=schedule.weight_decay,
             foreach=True,
         )
         batches = self._batches(round_)
         dropout = generator_for(self._seeds.own, "dropout", round_)
-        for step in range(recipe.local_steps):
-            done = ((round_ - 1) * recipe.local_steps + step) / (recipe.rounds * recipe.local_steps)
+        # A generator of its own, so that dropout is the same with and without further inputs.
+        absence = generator_for(self._seeds.own, "absence", round_)
+        steps = schedule.local_steps
+        for step in range(steps):
+            done = ((of_stage - 1) * steps + step) / (schedule.rounds * steps)
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+                group["lr"] = schedule.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
             chosen = batches[step]
             x = self._x.index_select(0, chosen.reshape(-1)).reshape(*chosen.shape, self.shape.width)
-            logits = self._forward(leaves, x, dropout)
+            beside = self._beside.batch(chosen, absence) if self._beside else None
+            logits = self._forward(leaves, x, dropout, beside)
             # A sum over networks of means over rows: each network's gradient is its own.
             loss = functional.binary_cross_entropy_with_logits(logits, self._y[chosen], reduction="sum")
             optimiser.zero_grad(set_to_none=True)
@@ -266,31 +349,37 @@ class LocalTrainer:
         """Return row numbers, shape [steps, m, batch]: pieces of fresh permutations per network."""
         # All batches have the shape of the larger half's; the smaller half is passed over more often.
         size = max(self._batch(len(members)) for members in self._members)
-        needed = self.recipe.local_steps * size
+        needed = self.schedule.local_steps * size
         chosen = []
         for i in range(self.shape.networks):
             members = self._members[self.shape.half(i)]
             order = generator_for(self._seeds.own, "order", round_, str(i))
             passes = -(-needed // len(members))
             flat = torch.cat([members[torch.randperm(len(members), generator=order)] for _ in range(passes)])
-            chosen.append(flat[:needed].reshape(self.recipe.local_steps, size))
+            chosen.append(flat[:needed].reshape(self.schedule.local_steps, size))
         return torch.stack(chosen, 1)
 
     def _batch(self, rows: int) -> int:
         return min(rows, max(self.recipe.min_batch, rows // self.recipe.batch_divisor))
 
-    def _forward(self, leaves: dict[str, Tensor], x: Tensor, dropout: torch.Generator) -> Tensor:
+    def _forward(
+        self, leaves: dict[str, Tensor], x: Tensor, dropout: torch.Generator, beside: Tensor | None = None
+    ) -> Tensor:
         """Return log-odds [m, batch] of scaled rows x [m, batch, width], with each network's own dropout."""
-        keep = 1.0 - self.recipe.dropout
+        keep = 1.0 - self.schedule.dropout
         hidden = x
         for layer in range(len(self.recipe.hidden)):
-            hidden = torch.relu(
-                _affine(hidden, leaves[f"layers.{layer}.weight"], leaves[f"layers.{layer}.bias"])
-            )
+            hidden = _affine(hidden, leaves[f"layers.{layer}.weight"], leaves[f"layers.{layer}.bias"])
+            if layer == 0 and beside is not None:
+                hidden = hidden + torch.bmm(beside, leaves["side.weight"].transpose(1, 2))
+            hidden = torch.relu(hidden)
             if keep < 1.0:
                 hidden = hidden * torch.empty_like(hidden).bernoulli_(keep, generator=dropout).div_(keep)
         output = _affine(hidden, leaves["output.weight"], leaves["output.bias"])
-        return (output + torch.bmm(x, leaves["skip.weight"].transpose(1, 2))).squeeze(2)
+        total = output + torch.bmm(x, leaves["skip.weight"].transpose(1, 2))
+        if beside is not None:
+            total = total + torch.bmm(beside, leaves["side_skip.weight"].transpose(1, 2))
+        return total.squeeze(2)
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

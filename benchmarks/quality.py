@@ -54,6 +54,34 @@ def key(*parts: object) -> bytes:
     return hashlib.sha256("/".join(map(str, parts)).encode()).digest()
 
 
+def encoding_of(columns: enc.Columns, split: datasets.Split, bins: int) -> enc.Encoding:
+    """Return the encoding that the split's banks agree on."""
+    statistics = [enc.knot_statistics(columns, rows, bins) for rows in split.banks]
+    total = summed(statistics, enc.KNOT_BOUND.fraction_bits, enc.KNOT_BOUND.limit)
+    knots = enc.knots_from(total, columns, bins)
+    statistics = [enc.centring_statistics(knots, rows) for rows in split.banks]
+    total = summed(statistics, enc.CENTRING_BOUND.fraction_bits, enc.CENTRING_BOUND.limit)
+    return enc.encoding_from(knots, total)
+
+
+Inputs = tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8], training.Seeds, float]
+
+
+def bank_inputs(encoding: enc.Encoding, split: datasets.Split) -> list[Inputs]:
+    """Return what each bank's trainer takes beside its recipe."""
+    rate = float(split.pooled["outcome"].mean())
+    return [
+        (
+            encoding.transform(rows),
+            rows["outcome"].to_numpy(dtype=np.int8),
+            training.half_of(rows["id"].tolist(), key("salt", split.seed)),
+            training.Seeds(key("common", split.seed), key("own", split.seed, bank)),
+            float(np.log(rate / (1 - rate))),
+        )
+        for bank, rows in enumerate(split.banks)
+    ]
+
+
 def shared_score(
     columns: enc.Columns, split: datasets.Split, epsilon: float | None = None
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
@@ -69,22 +97,9 @@ def shared_score(
     """
     recipe: Recipe | DpRecipe = RECIPE if epsilon is None else DP_RECIPE
     started = time.process_time()
-    statistics = [enc.knot_statistics(columns, rows, recipe.bins) for rows in split.banks]
-    total = summed(statistics, enc.KNOT_BOUND.fraction_bits, enc.KNOT_BOUND.limit)
-    knots = enc.knots_from(total, columns, recipe.bins)
-    statistics = [enc.centring_statistics(knots, rows) for rows in split.banks]
-    total = summed(statistics, enc.CENTRING_BOUND.fraction_bits, enc.CENTRING_BOUND.limit)
-    encoding = enc.encoding_from(knots, total)
-    rate = float(split.pooled["outcome"].mean())
+    encoding = encoding_of(columns, split, recipe.bins)
     trainers: list[training.LocalTrainer | DpTrainer] = []
-    for bank, rows in enumerate(split.banks):
-        inputs = (
-            encoding.transform(rows),
-            rows["outcome"].to_numpy(dtype=np.int8),
-            training.half_of(rows["id"].tolist(), key("salt", split.seed)),
-            training.Seeds(key("common", split.seed), key("own", split.seed, bank)),
-            float(np.log(rate / (1 - rate))),
-        )
+    for inputs in bank_inputs(encoding, split):
         if isinstance(recipe, Recipe):
             trainers.append(training.LocalTrainer(recipe, *inputs))
         else:

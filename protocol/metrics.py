@@ -123,7 +123,7 @@ def histogram(
     bad_row = outcome.astype(bool)
     bounds = np.asarray(edges, dtype=np.float64)
     cells = len(bounds) - 1
-    place = np.searchsorted(bounds[1:-1], score, side="right")
+    place = places(bounds, score)
     return ScoreHistogram(
         edges=bounds,
         good=np.bincount(place[~bad_row], minlength=cells).astype(np.int64),
@@ -131,6 +131,11 @@ def histogram(
         pd_sum=np.bincount(place, weights=score, minlength=cells).astype(np.float64),
         squared_error=float(((score - bad_row) ** 2).sum()),
     )
+
+
+def places(edges: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the cell of each score; shape (m,)."""
+    return np.searchsorted(edges[1:-1], scores, side="right")
 
 
 def vector_length(cells: int) -> int:
@@ -312,11 +317,11 @@ def calibration(counted: ScoreHistogram) -> Calibration:
         Cell(float(lo), float(up), int(k), float(m), float(b / k))
         for lo, up, k, m, b in zip(lower, upper, n, mean, bad, strict=True)
     )
-    line = _logistic_line(mean, n, bad)
+    line = logistic_line(mean, n, bad)
     return Calibration(cells, *(line if line is not None else (None, None)))
 
 
-def _logistic_line(
+def logistic_line(
     mean: NDArray[np.float64], rows: NDArray[np.float64], bad: NDArray[np.float64]
 ) -> tuple[float, float] | None:
     """Fit logit P(bad) = intercept + slope·logit(mean PD) by Newton's method; return slope, intercept."""
