@@ -13,6 +13,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ledger.engine import genesis as genesis_document
 from ledger.engine import keys as ledger_keys
 from ledger.engine.folder import write_genesis
 from ledger.engine.genesis import Genesis
+from ledger.engine.operating import Trust
 from ledger.keyring import Keyring
 from ledger.service.wallet import ROLES, certificate_json, purpose
 from ledger.signers import Role, certify
@@ -140,7 +142,9 @@ class Stand:
         operator = ledger_keys.create(chain / "operator/keys")
         keys = {name: ledger_keys.create(chain / name / "keys") for name in members}
         public = [keys[name].member(name) for name in members]
-        body = asyncio.run(founding.body(authority, operator.member("operator"), public))
+        with ThreadPoolExecutor(1) as pool:  # a loop of its own, also where the caller's thread runs one
+            founded = founding.body(authority, operator.member("operator"), public)
+            body = pool.submit(asyncio.run, founded).result()
         signed = document.sign(genesis_document.KIND, body, "operator", operator.identity)
         for name in members:
             signed = document.add_signature(signed, name, keys[name].identity)
@@ -312,9 +316,7 @@ class Service:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
-        self._client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30
-        )
+        self._token = token
 
     def get(self, path: str) -> Any:
         """Return an answer.
@@ -329,8 +331,10 @@ class Service:
         return self._answer("POST", path, body or {}, {"Idempotency-Key": key} if key else {})
 
     def _answer(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        headers = {"Authorization": f"Bearer {self._token}", **headers}
         try:
-            answer = self._client.request(method, path, json=body, headers=headers)
+            with Trust().blocking_client() as client:
+                answer = client.request(method, self.url + path, json=body, headers=headers, timeout=30)
             found = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(

@@ -84,6 +84,10 @@ class Outbox:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def close(self) -> None:
+        """Close the database's connections."""
+        self._engine.dispose()
+
     def add(self, key: str, signer: Signer, to: bytes, data: bytes, gas: int) -> Submission:
         """Sign a call with its sender's next nonce and store it; return it. It is sent by the pump.
 

@@ -27,6 +27,7 @@ File = Annotated[Path, typer.Argument(help="The service's configuration, a TOML 
 @app.command()
 def run(file: File) -> None:
     """Run the service until a signal; prints one JSON line once it answers."""
+    from ledger.page.routes import mount
     from ledger.service.api import application
     from ledger.service.runtime import Runtime
 
@@ -34,7 +35,9 @@ def run(file: File) -> None:
     with sole(config.base / "run"):
         runtime = Runtime(config)
         ready = {"institution": runtime.kernel.name, "roles": list(config.institution.roles)}
-        asyncio.run(serve(application(runtime), runtime.listen, ready, runtime.run()))
+        application_ = application(runtime)
+        mount(application_, runtime)
+        asyncio.run(serve(application_, runtime.listen, ready, runtime.run()))
 
 
 @app.command()

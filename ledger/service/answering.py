@@ -178,11 +178,10 @@ class Answering:
         dossier, opening, sets, owner = self._opened(request, intent, intent.claim_id)
         body = (intent.terms_hash, intent.doc_root, intent.tags_hash, intent.contract_tag, intent.due_week)
         self._same(body, (dossier, sets))
-        index, bank = self._own(request, Role.BANK, intent.counterparty)
-        promised = self._tray.given(purpose_of(request.peer, "attest", request.claim))
-        if promised is None or promised[1]["ticket"] != intent.ticket.hex() or intent.custodian != ZERO:
+        index, bank, promised = self._promised(request, Role.BANK, intent.counterparty)
+        if promised["ticket"] != intent.ticket.hex() or intent.custodian != ZERO:
             raise malformed("ticket")
-        ticket = statements.read_opening(promised[1]["opening"])
+        ticket = statements.read_opening(promised["opening"])
         signed = bank.sign(self._kernel.where.domain, intent)
         self._desk.refuse_duplicate(sets, request.claim)
         lien = self._kernel.where.domain.digest(intent.struct_hash())
@@ -276,16 +275,21 @@ class Answering:
         statements.check_signed(self._kernel.where.domain, intent, signed, who(body))
         return body, signed
 
-    def _own(self, request: Request, role: Role, named: bytes) -> tuple[int, Party]:
-        """Return the key that was named to this peer for this purpose, if the statement names it."""
-        promised = self._tray.given(purpose_of(request.peer, request.kind, request.claim))
-        if promised is not None:
-            party = self._kernel.wallet.party(role, promised[0])
-            if party.key_id == named:
-                return promised[0], party
+    def _promised(self, request: Request, role: Role, named: bytes) -> tuple[int, Party, Any]:
+        """Return the key that was named to this peer for this purpose, if it is the statement's."""
+        purpose = purpose_of(request.peer, request.kind, request.claim)
+        for place in (purpose, kept_of(purpose, named)):
+            found = self._tray.given(place)
+            if found is not None:
+                party = self._kernel.wallet.party(role, found[0])
+                if party.key_id == named:
+                    return found[0], party, found[1]
         raise ProtocolError(
             "REQUEST_OTHER_KEY", "The statement names a key that this institution did not offer."
         )
+
+    def _own(self, request: Request, role: Role, named: bytes) -> tuple[int, Party]:
+        return self._promised(request, role, named)[:2]
 
     def _keep(self, request: Request, part: str, dossier: Dossier, role: Role, index: int) -> None:
         known: dict[str, Any] = {}
@@ -310,6 +314,11 @@ def mismatch() -> LedgerError:
         "The statement is not about the document that came with it, or not about the version on the ledger.",
         "Nothing was signed. Ask the other party for the current document.",
     )
+
+
+def kept_of(purpose: bytes, key: bytes) -> bytes:
+    """Return under what a promise is found after its key has signed once."""
+    return hashlib.sha256(lp("concordat/ledger-introduction-kept/v1", purpose, key)).digest()
 
 
 def purpose_of(peer: str, kind: str, claim: bytes) -> bytes:

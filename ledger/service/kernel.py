@@ -108,6 +108,12 @@ class Kernel:
             return False
         return True
 
+    def close(self) -> None:
+        """Close the databases and the HTTP client."""
+        self.engine.dispose()
+        self.outbox.close()
+        self.client.close()
+
     def body(self, claim: bytes) -> Body:
         """Return what a claim is about, from the index; the contract compares it with its hash.
 

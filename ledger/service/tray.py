@@ -270,10 +270,16 @@ class Tray:
         with self._engine.begin() as db:
             db.execute(sa.insert(tables.given).values(key=purpose, role=role, key_index=index, sealed=sealed))
 
-    def used(self, purpose: bytes) -> None:
-        """Forget a promise; the next one gets a fresh key."""
+    def used(self, purpose: bytes, after: bytes) -> None:
+        """Move a promise that was kept out of the way; the next one for its purpose gets a fresh key."""
+        table = tables.given
+        row = self.given(purpose)
+        if row is None:
+            return
+        sealed = self._wallet.seal(row[1], "given/" + after.hex())
         with self._engine.begin() as db:
-            db.execute(sa.delete(tables.given).where(tables.given.c.key == purpose))
+            db.execute(sa.delete(table).where(table.c.key == after))
+            db.execute(sa.update(table).where(table.c.key == purpose).values(key=after, sealed=sealed))
 
 
 def _place(claim: bytes) -> str:

@@ -19,7 +19,7 @@ from ledger.dossier import Dossier
 from ledger.index import tables
 from ledger.index.following import Follower, Happened
 from ledger.service import statements
-from ledger.service.answering import purpose_of
+from ledger.service.answering import kept_of, purpose_of
 from ledger.service.desk import Desk
 from ledger.service.tray import DECLINED, IN, OPEN, OUT, REFUSED, SENT, Request
 from ledger.service.words import told
@@ -119,9 +119,17 @@ class Worker:
         mine = request.direction == OUT or request.kind == "credit-note"
         self._tray.finish(request.id, request.claim, minor if mine else 0)
         if request.direction == IN:
-            self._tray.used(purpose_of(request.peer, request.kind, request.claim))
+            self._retire_key(request)
         if request.direction == OUT and request.kind == "transfer":
             self._hand_over(request.claim)
+
+    def _retire_key(self, request: Request) -> None:
+        """Have the next introduction for the same purpose name a fresh key."""
+        statement = request.content.get("statement", {})
+        named = statement.get("holder", statement.get("counterparty"))
+        if named is not None:
+            purpose = purpose_of(request.peer, request.kind, request.claim)
+            self._tray.used(purpose, kept_of(purpose, bytes.fromhex(named)))
 
     def _hand_over(self, claim: bytes) -> None:
         """A former owner keeps its dossier, and signs for it no more."""
