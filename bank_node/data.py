@@ -93,6 +93,11 @@ class BankData:
 
         return is_holdout(list(self._table.frame.index), self._salt, self._proposal.holdout)
 
+    def for_partners(self) -> tuple[list[str], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return what the joint stages ask about: all ids, which rows are trained on, which have defaulted."""
+        label = self._rows(np.ones(self.rows, dtype=np.bool_)).label
+        return list(self._table.frame.index), ~self._held_out, label.astype(np.bool_)
+
     def training(self) -> Rows:
         """Return the rows that are trained on."""
         return self._rows(~self._held_out)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,18 +57,25 @@ class Openings:
             if bank != job.party
         }
 
+    def pairs(self, other: str) -> dict[str, bytes]:
+        """Return this bank's pair keys with the other banks and with one other party of the job."""
+        job = self._job
+        public = bytes.fromhex(job.manifest.enlistment(other).mask_key)
+        return {**self._pairs, other: job.mask_key.agree(job.party, other, public, job.id)}
+
     def sign_roster(self) -> None:
         """Sign the attempt's roster and check that every bank of it has signed the same."""
-        job, channel = self._job, self._channel
-        signed = channel.once(
-            f"roster.{job.attempt}", lambda: encode(channel.sign("roster", job.roster.body))
-        )
-        channel.send(COORDINATOR, ROSTER, signed, SIGNED)
-        collected = json.loads(channel.receive(COORDINATOR, ROSTER))
-        for bank in job.roster.banks:
-            body = channel.verify("roster", collected[bank], bank)
-            if opening.Roster.from_body(body) != job.roster:
+        for bank, body in self.gather(ROSTER, self._job.roster.body).items():
+            if opening.Roster.from_body(body) != self._job.roster:
                 raise ProtocolError("ROSTER_DIFFERS", f"{bank} has signed another roster than this bank.")
+
+    def gather(self, kind: str, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Sign a statement; return what every bank of the attempt has stated of that kind."""
+        job, channel = self._job, self._channel
+        signed = channel.keep(f"{kind}.{job.attempt}", lambda: encode(channel.sign(kind, body)))
+        channel.send(COORDINATOR, kind, signed, SIGNED)
+        collected = json.loads(channel.receive(COORDINATOR, kind))
+        return {bank: channel.verify(kind, collected[bank], bank) for bank in job.roster.banks}
 
     def agree_group_key(self) -> None:
         """Draw or receive the key that only the banks of the attempt know."""

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from bank_node import encoding as enc
 from bank_node.data import BankData
 from bank_node.openings import CENTRING, EDGES, HISTOGRAM, KNOTS, UPDATE, Openings
+from bank_node.vertical import VerticalSession, agreed
 from node.role import Channel, Job
 from protocol import labels, metrics, ring
 from protocol.canonical import digest, lp
@@ -47,11 +48,24 @@ class BankScore:
 
     # -- the session ----------------------------------------------------------------------------------------
 
-    def session(self) -> dict[str, Any]:
-        """Run steps 1 and 2; returns the digest of the encoding."""
+    def pairs(self, other: str) -> dict[str, bytes]:
+        """Return this bank's pair keys with the other banks and with one other party of the job."""
+        return self._openings.pairs(other)
+
+    def session(self, joint: VerticalSession | None = None) -> dict[str, Any]:
+        """Run steps 1 and 2, then the stages with partners; returns the digest of the encoding.
+
+        Args:
+            joint: this bank's part of stages V and P, where the job has partners.
+        """
         self._openings.sign_roster()
         self._openings.agree_group_key()
         encoding = self.encoding()
+        if joint is not None:
+            name = f"subscores.{self._job.attempt}"
+            if self._channel.recall(name) is None:
+                bins = agreed(self._job, joint.run(), self._data.rows, self._openings.gather)
+                self._channel.keep(name, bins.to_bytes)
         self._channel.note("session", inputs=encoding.width, rows=int(self._data.rows))
         return {"encoding": digest("encoding", encoding.to_dict()), "inputs": encoding.width}
 

@@ -6,6 +6,7 @@ one to the last bit on the same machine: sums in the ring don't depend on masks,
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 import time
@@ -16,21 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from bank_node.role import BankRole
+from coordinator.compute import ComputeRole
+from data_partner_node.role import PartnerRole
 from node.ingest import Table
+from node.keep import MemoryKeep
 from node.role import Job
 from node.table_source import TableSource
 from protocol import document, ring
 from protocol.canonical import encode
 from protocol.contract import DataContract
-from protocol.errors import JobVoid, ProtocolError
-from protocol.identity import Directory, IdentityKey, Party, Role, issue
+from protocol.errors import JobVoid, ProtocolError, Unavailable
+from protocol.identity import Directory, IdentityKey, Party, PublicKey, Role, issue
 from protocol.job import Enlistment, Manifest, Proposal, verify_manifest
 from protocol.mailbox import COORDINATOR
 from protocol.masking import MaskKey
 from protocol.opening import Opening, Roster
 from protocol.sealing import SealingKey
 
-ROSTER = "roster"
+GATHERED = ("roster", "published")
 WAIT_SECONDS = 600
 
 
@@ -61,7 +65,7 @@ class _Relay:
         self._changed = threading.Condition()
         self._mail: dict[tuple[str, str, str], bytes] = {}
         self._openings: dict[str, Opening] = {}
-        self._signed: dict[str, Any] = {}
+        self._signed: dict[str, dict[str, Any]] = {}
         self._failed: BaseException | None = None
 
     def fail(self, error: BaseException) -> None:
@@ -73,8 +77,8 @@ class _Relay:
         with self._changed:
             if recipient != COORDINATOR:
                 self._mail[(sender, recipient, step)] = payload
-            elif step == ROSTER:
-                self._signed[sender] = payload
+            elif step in GATHERED:
+                self._signed.setdefault(step, {})[sender] = payload
             else:
                 length = len(payload) // 8
                 opening = self._openings.setdefault(step, Opening(self.roster, step, 0, length))
@@ -85,9 +89,9 @@ class _Relay:
         with self._changed:
             found = self._changed.wait_for(lambda: self._look(sender, recipient, step), timeout=WAIT_SECONDS)
             if self._failed is not None:
-                raise JobVoid("PARTY_MISSING", "another bank stopped") from self._failed
+                raise JobVoid("PARTY_MISSING", "another party stopped") from self._failed
             if not found:
-                raise JobVoid("EXCHANGE_TIMEOUT", f"nothing came from {sender} in time")
+                raise Unavailable("EXCHANGE_TIMEOUT", f"nothing came from {sender} in time")
             return self._take(sender, recipient, step)
 
     def _look(self, sender: str, recipient: str, step: str) -> bool:
@@ -95,17 +99,15 @@ class _Relay:
             return True
         if sender != COORDINATOR:
             return (sender, recipient, step) in self._mail
-        if step == ROSTER:
-            return len(self._signed) == len(self.roster.banks)
+        if step in GATHERED:
+            return len(self._signed.get(step, {})) == len(self.roster.banks)
         return step in self._openings and not self._openings[step].missing
 
     def _take(self, sender: str, recipient: str, step: str) -> bytes:
         if sender != COORDINATOR:
             return self._mail[(sender, recipient, step)]
-        if step == ROSTER:
-            import json
-
-            return encode({bank: json.loads(signed) for bank, signed in self._signed.items()})
+        if step in GATHERED:
+            return encode({bank: json.loads(signed) for bank, signed in self._signed[step].items()})
         return ring.to_bytes(self._openings[step].total())
 
 
@@ -121,13 +123,15 @@ class _Channel:
             self._kept[name] = make()
         return self._kept[name]
 
+    keep = once
+
     def recall(self, name: str) -> bytes | None:
         return self._kept.get(name)
 
     def send(self, recipient: str, step: str, payload: bytes, field_class: str) -> None:
         self._relay.put(self._party, recipient, step, payload)
 
-    def receive(self, sender: str, step: str) -> bytes:
+    def receive(self, sender: str, step: str, patience: float | None = None) -> bytes:
         return self._relay.get(sender, self._party, step)
 
     def sign(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -136,8 +140,125 @@ class _Channel:
     def verify(self, kind: str, signed: dict[str, Any], signer: str) -> dict[str, Any]:
         return document.verify(signed, kind, self._directory.keys_by_name, [signer])
 
+    def keys(self) -> Mapping[str, PublicKey]:
+        return self._directory.keys_by_name
+
     def note(self, step: str, **numbers: Any) -> None:
         pass
+
+
+class Simulation:
+    """All parties of one job in one process.
+
+    Args:
+        proposal: the job; its banks are the tables' names.
+        contract: the data contract of the tables.
+        tables: each bank's own table.
+        models: directory for the model files, one subdirectory a bank.
+        progress: called with each step and its seconds.
+        partners: the data partners' roles and tables, where the proposal has joint stages.
+        keeps: what parties kept from an earlier job, by name; filled for a later one.
+        consents: codes by bank (partner, id) and by partner (bank, id), where the job demands them.
+    """
+
+    def __init__(
+        self,
+        proposal: Proposal,
+        contract: DataContract,
+        tables: Mapping[str, Table],
+        models: Path,
+        progress: Callable[[str, float], None] = lambda step, seconds: None,
+        partners: Mapping[str, tuple[Role, Table]] | None = None,
+        keeps: dict[str, MemoryKeep] | None = None,
+        consents: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    ) -> None:
+        self.proposal, self._models, self._progress = proposal, models, progress
+        keeps, consents = {} if keeps is None else keeps, consents or {}
+        for party in proposal.parties:
+            keeps.setdefault(party, MemoryKeep())
+        self._keys = {party: IdentityKey.generate() for party in proposal.parties}
+        self.roles: dict[str, BankRole | PartnerRole | ComputeRole] = {}
+        kinds = dict.fromkeys(proposal.banks, Role.BANK)
+        for bank in proposal.banks:
+            source = _source(Role.BANK, contract, tables[bank])
+            codes = consents.get(bank)
+            self.roles[bank] = BankRole(source, models / bank, keeps[bank], codes=codes, exact=True)
+        for name, (role, table) in (partners or {}).items():
+            if name in proposal.parties:
+                kinds[name] = role
+                source, given = _source(role, contract, table), consents.get(name)
+                self.roles[name] = PartnerRole(source, keeps[name], name, consents=given, exact=True)
+        if proposal.vertical is not None:
+            kinds[proposal.vertical.compute] = Role.COMPUTE
+            self.roles[proposal.vertical.compute] = ComputeRole(keeps[proposal.vertical.compute], exact=True)
+        directory = _directory(proposal.consortium, self._keys, kinds)
+        self.manifest, secret = _enlist(proposal, self._keys, self.roles, directory)
+        self._roster = self.manifest.roster(0)
+        self._relay = _Relay(self._roster)
+        self.channels = {
+            party: _Channel(party, self._keys[party], directory, self._relay) for party in proposal.parties
+        }
+        self._jobs = {
+            party: Job(self.manifest.digest, self.manifest, party, self._roster, *secret[party], opened={})
+            for party in proposal.parties
+        }
+
+    def session(self) -> dict[str, Any]:
+        """Run the session of all parties; returns what each told the coordinator."""
+        return self._together(
+            "session", self.proposal.parties, lambda role, job, channel: role.session(job, channel)
+        )
+
+    def rounds(self) -> tuple[bytes, list[float]]:
+        """Run all rounds; returns the last total and the seconds of each."""
+        total, took = b"", []
+        for round_ in range(1, self.proposal.rounds + 1):
+            began = time.monotonic()
+            updates = {
+                bank: self.roles[bank].train(self._jobs[bank], self.channels[bank], round_, total)
+                for bank in self.proposal.banks
+            }
+            total = _add(self._roster, round_, updates)
+            took.append(time.monotonic() - began)
+            self._progress(f"round {round_}", took[-1])
+        return total, took
+
+    def finish(self, total: bytes, took: Sequence[float]) -> Simulated:
+        """Evaluate and keep the model."""
+        banks = self.proposal.banks
+        ends = self._together("finish", banks, lambda role, job, channel: role.finish(job, channel, total))
+        found = {bank: end["statement"]["body"]["model"] for bank, end in ends.items()}
+        if len(set(found.values())) != 1:
+            raise ProtocolError("MODEL_DIFFERS", "the banks did not arrive at the same model")
+        first = banks[0]
+        return Simulated(
+            self.manifest.digest, found[first], ends[first]["figures"], self._models, tuple(took)
+        )
+
+    def _together(
+        self,
+        step: str,
+        parties: Sequence[str],
+        act: Callable[[BankRole | PartnerRole | ComputeRole, Job, _Channel], Any],
+    ) -> dict[str, Any]:
+        began = time.monotonic()
+
+        def guarded(party: str) -> Any:
+            try:
+                return act(self.roles[party], self._jobs[party], self.channels[party])
+            except BaseException as error:
+                self._relay.fail(error)
+                raise
+
+        with ThreadPoolExecutor(len(parties)) as pool:
+            futures = {party: pool.submit(guarded, party) for party in parties}
+        failed = [f.exception() for f in futures.values() if f.exception() is not None]
+        # The cause, not the parties that stopped because of it.
+        for error in sorted(failed, key=lambda e: isinstance(e, JobVoid)):
+            assert error is not None
+            raise error
+        self._progress(step, time.monotonic() - began)
+        return {party: future.result() for party, future in futures.items()}
 
 
 def simulate(
@@ -146,72 +267,20 @@ def simulate(
     tables: Mapping[str, Table],
     models: Path,
     progress: Callable[[str, float], None] = lambda step, seconds: None,
+    **more: Any,
 ) -> Simulated:
-    """Run a job on tables in memory.
-
-    Args:
-        proposal: the job; its banks are the tables' names.
-        contract: the data contract of the tables.
-        tables: each bank's own table.
-        models: directory for the model files, one subdirectory a bank.
-        progress: called with each step and its seconds.
+    """Run a job on tables in memory; the arguments are those of `Simulation`.
 
     Raises:
         ConcordatError: as the deployed job would end with.
     """
-    keys = {bank: IdentityKey.generate() for bank in proposal.banks}
-    directory = _directory(proposal.consortium, keys)
-    roles = {bank: BankRole(_source(contract, tables[bank]), models / bank) for bank in proposal.banks}
-    manifest, secret = _enlist(proposal, keys, roles, directory)
-    roster = manifest.roster(0)
-    relay = _Relay(roster)
-    channels = {bank: _Channel(bank, keys[bank], directory, relay) for bank in proposal.banks}
-    jobs = {
-        bank: Job(manifest.digest, manifest, bank, roster, *secret[bank], opened={})
-        for bank in proposal.banks
-    }
-
-    def together(step: str, act: Callable[[str], Any]) -> dict[str, Any]:
-        began = time.monotonic()
-
-        def guarded(bank: str) -> Any:
-            try:
-                return act(bank)
-            except BaseException as error:
-                relay.fail(error)
-                raise
-
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            futures = {bank: pool.submit(guarded, bank) for bank in jobs}
-        failed = [f.exception() for f in futures.values() if f.exception() is not None]
-        # The cause, not the banks that stopped because of it.
-        for error in sorted(failed, key=lambda e: isinstance(e, JobVoid)):
-            assert error is not None
-            raise error
-        progress(step, time.monotonic() - began)
-        return {bank: future.result() for bank, future in futures.items()}
-
-    together("session", lambda bank: roles[bank].session(jobs[bank], channels[bank]))
-    rounds = (proposal.dp_recipe if proposal.release.kind == "dp" else proposal.recipe).rounds
-    total, took = b"", []
-    for round_ in range(1, rounds + 1):
-        began = time.monotonic()
-        updates = {
-            bank: roles[bank].train(jobs[bank], channels[bank], round_, total) for bank in proposal.banks
-        }
-        total = _add(roster, round_, updates)
-        took.append(time.monotonic() - began)
-        progress(f"round {round_}", took[-1])
-    ends = together("finish", lambda bank: roles[bank].finish(jobs[bank], channels[bank], total))
-    found = {bank: end["statement"]["body"]["model"] for bank, end in ends.items()}
-    if len(set(found.values())) != 1:
-        raise ProtocolError("MODEL_DIFFERS", "the banks did not arrive at the same model")
-    first = proposal.banks[0]
-    return Simulated(manifest.digest, found[first], ends[first]["figures"], models, tuple(took))
+    run = Simulation(proposal, contract, tables, models, progress, **more)
+    run.session()
+    return run.finish(*run.rounds())
 
 
-def _source(contract: DataContract, table: Table) -> TableSource:
-    return TableSource(Role.BANK.value, lambda: (contract, table))
+def _source(role: Role, contract: DataContract, table: Table) -> TableSource:
+    return TableSource(role.value, lambda: (contract, table))
 
 
 def _add(roster: Roster, round_: int, updates: Mapping[str, bytes]) -> bytes:
@@ -222,10 +291,10 @@ def _add(roster: Roster, round_: int, updates: Mapping[str, bytes]) -> bytes:
     return ring.to_bytes(opening.total())
 
 
-def _directory(consortium: str, keys: Mapping[str, IdentityKey]) -> Directory:
+def _directory(consortium: str, keys: Mapping[str, IdentityKey], kinds: Mapping[str, Role]) -> Directory:
     registry, now = IdentityKey.generate(), int(time.time())
     statements = [
-        issue(Party(bank, Role.BANK, key.public, "", now - 60, now + 86_400, serial), consortium, registry)
+        issue(Party(bank, kinds[bank], key.public, "", now - 60, now + 86_400, serial), consortium, registry)
         for serial, (bank, key) in enumerate(sorted(keys.items()), 1)
     ]
     return Directory.from_statements(statements, consortium, registry.public, now)
@@ -234,28 +303,29 @@ def _directory(consortium: str, keys: Mapping[str, IdentityKey]) -> Directory:
 def _enlist(
     proposal: Proposal,
     keys: Mapping[str, IdentityKey],
-    roles: Mapping[str, BankRole],
+    roles: Mapping[str, BankRole | PartnerRole | ComputeRole],
     directory: Directory,
 ) -> tuple[Manifest, dict[str, tuple[MaskKey, SealingKey]]]:
     secret: dict[str, tuple[MaskKey, SealingKey]] = {}
     signed: list[dict[str, Any]] = []
     own: dict[str, Enlistment] = {}
-    for bank in proposal.banks:
-        roles[bank].check(proposal)
-        secret[bank] = (MaskKey.generate(), SealingKey.generate())
-        own[bank] = Enlistment(
+    for party in proposal.parties:
+        roles[party].check(proposal)
+        secret[party] = (MaskKey.generate(), SealingKey.generate())
+        own[party] = Enlistment(
             proposal=proposal.digest,
-            party=bank,
+            party=party,
             nonce=secrets.token_hex(32),
-            mask_key=secret[bank][0].public.hex(),
-            sealing_key=secret[bank][1].public.hex(),
-            cohort_commitment=roles[bank].commitment(secrets.token_bytes(32)),
+            mask_key=secret[party][0].public.hex(),
+            sealing_key=secret[party][1].public.hex(),
+            cohort_commitment=roles[party].commitment(secrets.token_bytes(32)),
             code=proposal.code,
+            partner=roles[party].terms(proposal),
         )
-        signed.append(own[bank].sign(bank, keys[bank]))
+        signed.append(own[party].sign(party, keys[party]))
     manifest = Manifest.assemble(proposal, signed)
-    for bank in proposal.banks:
-        verify_manifest(manifest, own=own[bank], code=proposal.code, directory=directory)
+    for party in proposal.parties:
+        verify_manifest(manifest, own=own[party], code=proposal.code, directory=directory)
     return manifest, secret
 
 

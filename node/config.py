@@ -78,6 +78,7 @@ class DataSection(Section):
     id: str
     label: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
+    consents: Path | None = None
 
 
 class AutoApprove(Section):
@@ -93,7 +94,22 @@ class ApprovalSection(Section):
     """How this institution decides about jobs."""
 
     approver: str = ""
+    # Releases to partners without noise: for tests on made-up data only.
+    exact_releases: bool = False
     auto_approve: AutoApprove | None = None
+
+
+class PrivacySection(Section):
+    """What all releases to one data partner may cost together, per data contract."""
+
+    epsilon: float = Field(default=4.0, gt=0, le=100)
+    delta: float = Field(default=1e-5, gt=0, lt=1e-2)
+
+
+class PartnerSection(Section):
+    """How a data partner serves banks."""
+
+    quota: int = Field(default=2_000_000, ge=1)
 
 
 class TrustSection(Section):
@@ -113,6 +129,8 @@ class NodeConfig(Section):
     data: DataSection | None = None
     approval: ApprovalSection = ApprovalSection()
     trust: TrustSection = TrustSection()
+    privacy: PrivacySection = PrivacySection()
+    partner: PartnerSection = PartnerSection()
     # The directory of the file itself: what relative paths are relative to.
     base: Path = Field(default=Path(), exclude=True)
 

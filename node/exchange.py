@@ -9,6 +9,7 @@ Nothing here decides what may leave a node: only the egress door (``node.door``)
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import logging
 import ssl
@@ -20,8 +21,16 @@ from typing import Any, TypeVar
 import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from nats.js.api import ObjectMeta, ObjectMetaOptions
-from nats.js.errors import BadRequestError, NotFoundError, ObjectNotFoundError
+from nats.js.errors import (
+    BadObjectMetaError,
+    BadRequestError,
+    DigestMismatchError,
+    LinkIsABucketError,
+    NotFoundError,
+    ObjectNotFoundError,
+)
 from nats.js.object_store import ObjectStore
 
 from protocol.errors import Unavailable
@@ -36,6 +45,12 @@ CHUNK = 2**20
 OBJECT_SECONDS = 3 * 86400
 # The wake-up can be lost with a connection; a look every second and a half bounds what that costs.
 LOOK_SECONDS = 1.5
+
+
+_UNREADABLE = (
+    *(BadObjectMetaError, DigestMismatchError, LinkIsABucketError),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 
 
 class Exchange:
@@ -107,7 +122,14 @@ class Exchange:
 
         async def act() -> None:
             store = await self._store(self.party, recipient)
-            await store.put(name, data, meta=options)
+            try:
+                await store.put(name, data, meta=options)
+            except BadObjectMetaError:
+                # Another member had the server plant rubbish in this place: it goes, what belongs here comes.
+                jetstream, place = self._jetstream(), bucket(self._consortium, self.party, recipient)
+                encoded = base64.urlsafe_b64encode(name.encode()).decode()
+                await jetstream.purge_stream(f"OBJ_{place}", subject=f"$O.{place}.M.{encoded}")
+                await store.put(name, data, meta=options)
 
         self._persist(act, patience, f"can't leave an object for {recipient}")
 
@@ -122,7 +144,7 @@ class Exchange:
                 await store.get(name, writeinto=target)
             except (NotFoundError, ObjectNotFoundError):
                 return None
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except _UNREADABLE as error:
                 # What describes the object is no description. It counts as absent: its sender may leave it anew.
                 log.warning("an object of %s can't be read: %s", sender, type(error).__name__)
                 return None
@@ -230,8 +252,12 @@ class Exchange:
         assert self._client is not None
         name = bucket(self._consortium, sender, recipient)
         if name not in self._stores:
-            self._stores[name] = await self._client.jetstream(timeout=CALL_SECONDS).object_store(name)
+            self._stores[name] = await self._jetstream().object_store(name)
         return self._stores[name]
+
+    def _jetstream(self) -> JetStreamContext:
+        assert self._client is not None
+        return self._client.jetstream(timeout=CALL_SECONDS)
 
     def _persist(self, act: Callable[[], Coroutine[Any, Any, T]], patience: float, what: str) -> T:
         deadline = time.monotonic() + patience

@@ -7,14 +7,15 @@ simulation. The same code then gives the same model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from node.config import NodeConfig
 from protocol.errors import ConfigurationError
-from protocol.job import Manifest, Proposal
+from protocol.identity import PublicKey
+from protocol.job import Manifest, PartnerTerms, Proposal
 from protocol.masking import MaskKey
 from protocol.opening import Roster
 from protocol.sealing import SealingKey
@@ -60,6 +61,10 @@ class Channel(Protocol):
         """Return what ``make`` returns, made at most once per job and name and kept encrypted until the job ends."""
         ...
 
+    def keep(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Like :meth:`once`, where the order of steps may differ after a crash: what is kept decides."""
+        ...
+
     def recall(self, name: str) -> bytes | None:
         """Return what a step of this job kept, or None."""
         ...
@@ -68,8 +73,12 @@ class Channel(Protocol):
         """Leave a signed message for a party of the job."""
         ...
 
-    def receive(self, sender: str, step: str) -> bytes:
-        """Wait for the message of a party of the job and check it."""
+    def receive(self, sender: str, step: str, patience: float | None = None) -> bytes:
+        """Wait for the message of a party of the job and check it.
+
+        Raises:
+            Unavailable: it didn't come within the stage's time, or within ``patience`` seconds.
+        """
         ...
 
     def sign(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +87,10 @@ class Channel(Protocol):
 
     def verify(self, kind: str, signed: dict[str, Any], signer: str) -> dict[str, Any]:
         """Return the body of a document that a party of the job signed."""
+        ...
+
+    def keys(self) -> Mapping[str, PublicKey]:
+        """Return the identity keys of the parties, by name."""
         ...
 
     def note(self, step: str, **numbers: Any) -> None:
@@ -94,6 +107,10 @@ class Role(Protocol):
 
     def commitment(self, salt: bytes) -> str:
         """Return the salted commitment to the cohort, hex, or an empty string for a party without one."""
+        ...
+
+    def terms(self, proposal: Proposal) -> PartnerTerms | None:
+        """Return what a data partner states about its table and keys; None of any other party."""
         ...
 
     def check(self, proposal: Proposal) -> None:

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -25,7 +25,7 @@ from node.vault import Vault
 from protocol import document
 from protocol.envelope import Envelope, ReplayGuard, pack, unpack
 from protocol.errors import JobVoid, ProtocolError, Replayed
-from protocol.identity import Directory, IdentityKey
+from protocol.identity import Directory, IdentityKey, PublicKey
 from protocol.job import Manifest
 from protocol.mailbox import object_name
 from protocol.masking import MaskKey
@@ -167,6 +167,14 @@ class DurableChannel:
             raise ProtocolError("STEP_LOST", f"what the step {name} kept is gone or changed")
         return data
 
+    def keep(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """See ``node.role.Channel``."""
+        data = self._parts.vault.get(self._job.id, name)
+        if data is None:
+            data = make()
+            self._parts.vault.put(self._job.id, name, data)
+        return data
+
     def recall(self, name: str) -> bytes | None:
         """See ``node.role.Channel``."""
         return self._parts.vault.get(self._job.id, name)
@@ -190,11 +198,12 @@ class DurableChannel:
         name = object_name(job.id, job.attempt, self._generation, step, job.party, recipient)
         self._parts.door.leave(recipient, name, data, purpose=step, job=job.id, field_class=field_class)
 
-    def receive(self, sender: str, step: str) -> bytes:
+    def receive(self, sender: str, step: str, patience: float | None = None) -> bytes:
         """See ``node.role.Channel``."""
         job = self._job
+        deadline = self._deadline if patience is None else min(self._deadline, time.monotonic() + patience)
         name = object_name(job.id, job.attempt, self._generation, step, sender, job.party)
-        data = self._parts.exchange.wait(sender, name, self._deadline, self._check)
+        data = self._parts.exchange.wait(sender, name, deadline, self._check)
         return accept(self._parts, data, job.id, sender, job.attempt, self._generation, step).payload
 
     def sign(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -204,6 +213,10 @@ class DurableChannel:
     def verify(self, kind: str, signed: dict[str, Any], signer: str) -> dict[str, Any]:
         """See ``node.role.Channel``."""
         return document.verify(signed, kind, self._parts.directory().keys_by_name, [signer])
+
+    def keys(self) -> Mapping[str, PublicKey]:
+        """See ``node.role.Channel``."""
+        return self._parts.directory().keys_by_name
 
     def note(self, step: str, **numbers: Any) -> None:
         """See ``node.role.Channel``."""

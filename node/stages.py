@@ -120,6 +120,7 @@ class Stages:
             sealing_key=seal.public.hex(),
             cohort_commitment=self._role.commitment(salt),
             code=self._code,
+            partner=self._role.terms(proposal),
         )
         signed = enlistment.sign(self._parts.party, self._parts.key)
         save_keys(self._parts.vault, proposal.digest, mask, seal, signed)

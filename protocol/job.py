@@ -186,6 +186,7 @@ class Vertical(Wire):
     )
     components: int = Field(default=20, ge=1, le=30, description="Most components of a partner's table.")
     consent: bool = Field(default=False, description="Whether queries need an enterprise's consent code.")
+    patience: Seconds = Field(default=300, description="After which a silent partner is left out.")
     heads: bool = Field(default=True, description="Whether banks keep a boosted-tree head of their own.")
     recipe: SharedRecipe = SharedRecipe()
 

@@ -19,10 +19,13 @@ from protocol.job import (
     DpRecipe,
     Enlistment,
     Manifest,
+    PartnerTerms,
     Proposal,
     Recipe,
     Release,
     SeenJobs,
+    SharedRecipe,
+    Vertical,
 )
 from protocol.job import verify_manifest as verify
 
@@ -53,6 +56,9 @@ def _proposal(**change: Any) -> Proposal:
 
 
 PROPOSAL = _proposal()
+VERTICAL = Vertical(partners=("shop",), compute="compute", epoch="2026-4", base_rate=0.2, rows=1000)
+KEYS_OF_BANKS = dict.fromkeys(PROPOSAL.banks, "e" * 64)
+TERMS = PartnerTerms(slots=1024, components=20, training=KEYS_OF_BANKS, serving=KEYS_OF_BANKS)
 
 
 def _enlistment(party: str, **change: Any) -> Enlistment:
@@ -376,6 +382,39 @@ class TestManifest:
                 record.admit("j1")
 
 
+class TestPartners:
+    def test_partners_and_the_compute_party_are_among_the_others(self) -> None:
+        made = _proposal(witnesses=("compute", "shop"), vertical=VERTICAL)
+        assert made.rounds == made.recipe.rounds + VERTICAL.recipe.rounds
+        assert _proposal().rounds == Recipe().rounds
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"partners": ("shop", "shop")},
+            {"partners": ("tax", "shop")},
+            {"partners": ("compute",)},
+            {"partners": ("stranger",)},
+            {"compute": "bank-a"},
+            {"base_rate": 0.0},
+            {"base_rate": 1.0},
+            {"epsilon": 0.0},
+            {"components": 31},
+        ],
+    )
+    def test_terms_that_make_no_sense_are_refused(self, change: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError):
+            _proposal(witnesses=("compute", "shop", "tax"), vertical=VERTICAL.body | change)
+
+    def test_a_private_model_takes_no_partners_yet(self) -> None:
+        with pytest.raises(ValidationError):
+            _proposal(
+                witnesses=("compute", "shop"),
+                vertical=VERTICAL,
+                release=Release(kind="dp", epsilon=8.0, delta=1e-5),
+            )
+
+
 class TestSchemas:
     def test_schemas_are_valid_and_describe_the_models(self) -> None:
         schemas = job.schemas()
@@ -390,6 +429,9 @@ class TestSchemas:
             "recipe": Recipe().body,
             "dp-recipe": DpRecipe().body,
             "release": Release().body,
+            "shared-recipe": SharedRecipe().body,
+            "vertical": VERTICAL.body,
+            "partner-terms": TERMS.body,
             "document": _signed("bank-a"),
         }
         assert set(schemas) == set(samples)
