@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -14,15 +13,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bank_node.encoding import Columns, Encoding
+from bank_node.subscores import MISSING, SubScores
 from node.ingest import Table
-from node.keystore import write_private
 from node.role import Job
-from protocol.canonical import digest, encode, lp
+from protocol.canonical import lp
 from protocol.contract import Dataset
-from protocol.errors import DataError
+from protocol.errors import DataError, ProtocolError
 from protocol.job import DpRecipe, Proposal, Recipe
 
 if TYPE_CHECKING:
+    from bank_node.evaluation import Scored
+    from bank_node.head import Head
+    from bank_node.network import Shape
+    from bank_node.risk_model import RiskModel
+    from bank_node.shared_model import SharedTrainer
     from bank_node.training import LocalTrainer, Seeds
 
 
@@ -59,6 +63,7 @@ class BankData:
         self.columns = columns_of(dataset)
         self._salt = split_salt(proposal, job)
         self._trainer: tuple[tuple[int, bytes], LocalTrainer] | None = None
+        self._further: tuple[bytes, SharedTrainer] | None = None
 
     @property
     def private(self) -> bool:
@@ -142,13 +147,74 @@ class BankData:
         self._trainer = (key, made)
         return self._trainer[1]
 
-    def predict(
-        self, encoding: Encoding, weights: NDArray[np.float32], frame: pd.DataFrame
-    ) -> NDArray[np.float64]:
-        """Return the PD of rows under a model; shape [n]."""
-        from bank_node.scoring import predict
+    def checked(self, known: SubScores) -> SubScores:
+        """Return sub-scores that fit this table.
 
-        return predict(encoding, weights, frame, self.recipe)
+        Raises:
+            ProtocolError: ``SUBSCORE_SHAPE`` if they are of another number of rows, or of other partners.
+        """
+        vertical = self._proposal.vertical
+        asked = vertical.partners if vertical else ()
+        if len(known.bins) != self.rows or not set(known.partners) <= set(asked):
+            raise ProtocolError("SUBSCORE_SHAPE", "The sub-scores are of another table or of other partners.")
+        return known
+
+    def further(self, trainer: LocalTrainer, known: SubScores, seeds: Seeds) -> SharedTrainer:
+        """Return the trainer of stage S of an attempt, on the rows of the bank score's."""
+        from bank_node.shared_model import SharedTrainer
+
+        if self._further is None or self._further[0] != seeds.own:
+            vertical = self._proposal.vertical
+            assert vertical is not None
+            bins = known.chosen(~self._held_out)
+            made = SharedTrainer(trainer, self._proposal.recipe, vertical.recipe, bins)
+            self._further = (seeds.own, made)
+        return self._further[1]
+
+    def further_shape(self, encoding: Encoding, known: SubScores) -> Shape:
+        """Return the shape of S's networks."""
+        from bank_node.network import shape_of
+        from bank_node.shared_model import WIDTH
+
+        return shape_of(self.recipe, encoding.width).beside(WIDTH * len(known.partners))
+
+    def head(self, model: RiskModel, known: SubScores, seeds: Seeds) -> Head | None:
+        """Grow the bank's own head beside a model; None where it has too few rows for one."""
+        from bank_node import head
+        from bank_node.scoring import out_of_fold_logits
+        from bank_node.training import half_of, training_key
+
+        rows = self.training()
+        ids = list(rows.frame.index)
+        halves = half_of(ids, self._salt)
+        h = out_of_fold_logits(model.encoding, model.h, rows.frame, model.recipe, halves)
+        seed = int.from_bytes(training_key(seeds.own, "head")[:4], "big") >> 1
+        return head.fit(
+            self.columns,
+            rows.frame,
+            rows.label,
+            h,
+            known.chosen(~self._held_out),
+            head.folds_of(ids, self._salt),
+            seed,
+        )
+
+    def scored(self, model: RiskModel, known: SubScores | None) -> Scored:
+        """Return the hold-out under every model that stands."""
+        from bank_node.evaluation import Scored
+        from bank_node.risk_model import S_HEAD, S
+        from bank_node.scoring import probability
+
+        rows, vertical = self.holdout(), self._proposal.vertical
+        bins = known.chosen(self._held_out) if known is not None and known.partners else None
+        pd = {name: probability(z) for name, z in model.log_odds(rows.frame, bins).items()}
+        if S in pd and vertical is not None and vertical.heads:
+            # A bank that couldn't grow a head serves S alone.
+            pd.setdefault(S_HEAD, pd[S])
+        covered = dict.fromkeys(vertical.partners if vertical else (), 0)
+        if bins is not None and known is not None:
+            covered.update(zip(known.partners, (bins != MISSING).sum(axis=0).tolist(), strict=True))
+        return Scored(rows.label, pd, tuple(covered.values()))
 
     def noised(self, vector: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Return a hold-out histogram's vector, with this bank's noise under a private release."""
@@ -166,26 +232,9 @@ class BankData:
         trainer: Any = self._trainer[1]
         return {"kind": "dp", "asked": release.epsilon, "delta": release.delta, **trainer.report()}
 
-    def keep(
-        self, job: Job, encoding: Encoding, weights: NDArray[np.float32], figures: dict[str, Any]
-    ) -> str:
+    def keep(self, job: Job, model: RiskModel, figures: dict[str, Any]) -> str:
         """Write the model beside the bank's other models; returns its digest."""
-        content = np.ascontiguousarray(weights, dtype="<f4").tobytes()
-        description = {
-            "version": 1,
-            "kind": "bank score",
-            "encoding": encoding.to_dict(),
-            "recipe": self.recipe.body,
-            "private": self.private,
-            "networks": list(weights.shape),
-            "weights": sha256(content).hexdigest(),
-        }
-        name = digest("model", description)
-        folder = self._models / job.id
-        write_private(folder / "weights.f32", content)
-        write_private(folder / "model.json", encode(description))
-        write_private(folder / "figures.json", json.dumps(figures, indent=1).encode())
-        return name
+        return model.write(self._models / job.id, figures)
 
 
 def columns_of(dataset: Dataset) -> Columns:

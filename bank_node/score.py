@@ -1,11 +1,14 @@
-"""Stage H at one bank: the shared bank score, from the masked sums that fix its encoding to the model on disk.
+"""Stages H and S at one bank: the shared models, from the masked sums that fix their encoding to the model on disk.
 
 Specification: training protocol, B9 and "A job". Steps of an attempt, all of them openings over the signed roster:
 
 1. ``group``: the first bank of the roster draws the group key and seals it to each other bank.
 2. ``knots``, ``centring``: two masked sums fix the encoding; the second carries training rows and defaults.
 3. rounds: each bank trains from the last total and returns its masked update; the server adds what it can't read.
-4. ``edges``, ``histogram``: hold-out scores sorted into cells, from which everybody reads the same figures.
+   First those of H. Where the job has partners, then those of S and H+, whose networks travel in one vector
+   (``shared_model``) and begin at H's last total; without any partner's bins H+ goes on alone.
+4. ``edges``, ``histogram``, with partners ``comparison`` (``evaluation``): from hold-out scores sorted into cells
+   everybody reads the same figures of all models.
 
 Invariants:
     - What is opened once in a job is not masked again for another roster: its total is reused. Training starts
@@ -20,23 +23,28 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import replace
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bank_node import encoding as enc
 from bank_node.data import BankData
-from bank_node.openings import CENTRING, EDGES, HISTOGRAM, KNOTS, UPDATE, Openings
+from bank_node.openings import CENTRING, KNOTS, UPDATE, Openings
+from bank_node.subscores import SubScores
 from bank_node.vertical import VerticalSession, agreed
 from node.role import Channel, Job
-from protocol import labels, metrics, ring
+from protocol import labels, ring
 from protocol.canonical import digest, lp
+from protocol.errors import ProtocolError
 from protocol.labels import Label
 
-CELLS = 64
-SMALLEST_CELL = 50
+if TYPE_CHECKING:
+    from bank_node.network import Shape
+    from bank_node.risk_model import RiskModel
+    from bank_node.shared_model import Pair
 
 
 class BankScore:
@@ -97,19 +105,32 @@ class BankScore:
         """Train one round; returns the masked update.
 
         Args:
-            round_: from 1.
+            round_: from 1; those after the bank score's are stage S's.
             total: the masked total of the round before, empty in the first.
+
+        Raises:
+            ProtocolError: the round is not one of the proposal's, or the total can't be of the round before it.
         """
         from bank_node import training
 
         # Steps of their own, so that they aren't repeated inside the one below.
         encoding, seeds = self.encoding(), self._seeds()
 
+        known = self._subscores()
+        if round_ == self._data.recipe.rounds + 1:
+            # The last that is seen of H: what comes next are totals of H+ and S.
+            self._channel.keep(f"h.{self._job.attempt}", lambda: total)
+
         def make() -> bytes:
             trainer = self._data.trainer(encoding, self.prior_log_odds(), seeds)
-            start = trainer.initial() if round_ == 1 else self._weights(round_ - 1, total)
-            weights = trainer.local_pass(start, round_)
-            vector = training.update_vector(weights, trainer.rows)
+            if round_ > self._data.recipe.rounds:
+                assert known is not None
+                further = self._data.further(trainer, known, seeds)
+                pair = self._pair(round_ - 1, total, further.shape)
+                vector = further.vector(further.local_pass(pair, round_))
+            else:
+                start = trainer.initial() if round_ == 1 else self._weights(round_ - 1, total)
+                vector = training.update_vector(trainer.local_pass(start, round_), trainer.rows)
             bits, limit = training.FRACTION_BITS, training.UPDATE_LIMIT
             ring.check_headroom(len(self._job.roster.banks), limit, bits)
             return self._openings.masked(UPDATE, ring.encode(vector, bits, limit), round_)
@@ -118,13 +139,34 @@ class BankScore:
         self._channel.note(f"round {round_}", rows=int(self._data.rows), bytes=len(update))
         return update
 
-    def _weights(self, round_: int, total: bytes) -> NDArray[np.float32]:
+    def _total(self, round_: int, total: bytes) -> NDArray[np.float64]:
         from bank_node import training
 
-        vector = ring.decode(
-            self._openings.unmasked(UPDATE, total, self._job.attempt, round_), training.FRACTION_BITS
-        )
-        return training.weights_from(vector, self._data.networks)
+        opened = self._openings.unmasked(UPDATE, total, self._job.attempt, round_)
+        return ring.decode(opened, training.FRACTION_BITS)
+
+    def _weights(self, round_: int, total: bytes) -> NDArray[np.float32]:
+        """Return H's networks from the total of one of its rounds."""
+        from bank_node import training
+
+        return training.weights_from(self._total(round_, total), self._data.networks)
+
+    def _pair(self, round_: int, total: bytes, shape: Shape) -> Pair:
+        """Return what stage S goes on from: its own last total, or H's to begin with."""
+        from bank_node import shared_model
+
+        if round_ == self._data.recipe.rounds:
+            return shared_model.start_of(self._weights(round_, total), shape)
+        return shared_model.pair_from(self._total(round_, total), shape)
+
+    def _subscores(self) -> SubScores | None:
+        """Return the partners' bins of the attempt; None where the job has no stage S."""
+        if self._job.proposal.vertical is None:
+            return None
+        kept = self._channel.recall(f"subscores.{self._job.attempt}")
+        if kept is None:
+            raise ProtocolError("SUBSCORE_MISSING", "The session left no sub-scores, not even of no partner.")
+        return self._data.checked(SubScores.from_bytes(kept))
 
     def _seeds(self) -> Any:
         from bank_node.training import Seeds
@@ -145,75 +187,41 @@ class BankScore:
 
     def finish(self, total: bytes) -> dict[str, Any]:
         """Evaluate on the hold-outs and keep the model; returns the signed statement about it."""
+        from bank_node import evaluation
+
         job, data = self._job, self._data
-        rounds = data.recipe.rounds
-        encoding = self.encoding()
-        weights = self._weights(rounds, total)
-        counted = self._evaluate(encoding, weights)
-        figures = figures_of(counted)
+        known = self._subscores()
+        model = self._trained(total, known)
+        scored = data.scored(model, known)
+        found = evaluation.evaluate(
+            self._openings, scored, joint=known is not None, private=data.private, noised=data.noised
+        )
+        if known is not None:
+            model = replace(model, lines={name: found.line(name) for name in found.counted})
+        vertical = job.proposal.vertical
+        asked = vertical.partners if vertical else ()
+        stands = {name: known is not None and name in known.partners for name in asked}
+        figures = evaluation.all_figures(found, stands)
         figures["training_rows"] = int(self._rows)
         figures["base_rate"] = self._defaults / self._rows
         figures["privacy"] = data.privacy()
-        model = data.keep(job, encoding, weights, figures)
-        body = {"job": job.id, "model": model, "figures": digest("figures", figures)}
+        body = {"job": job.id, "model": data.keep(job, model, figures), "figures": digest("figures", figures)}
         return {"statement": self._channel.sign("model", body), "figures": figures}
 
-    def _evaluate(self, encoding: enc.Encoding, weights: NDArray[np.float32]) -> metrics.ScoreHistogram:
-        holdout = self._data.holdout()
-        pd = self._data.predict(encoding, weights, holdout.frame)
-        edges = self._edges(pd)
+    def _trained(self, total: bytes, known: SubScores | None) -> RiskModel:
+        """Return the models of all rounds, as trained, with this bank's own head."""
+        from bank_node import risk_model
 
-        def cells() -> NDArray[np.uint64]:
-            return self._data.noised(metrics.to_vector(metrics.histogram(edges, pd, holdout.label)))
-
-        total = self._openings.open(HISTOGRAM, cells)
-        return metrics.from_vector(edges, total, noised=self._data.private)
-
-    def _edges(self, pd: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the cells' edges: the banks' average quantiles, or a fixed grid under a private release."""
-        if self._data.private:
-            # A quantile is a function of the rows and would have to be charged; a grid in log-odds is not.
-            grid = np.linspace(-6.0, 4.0, CELLS - 1)
-            inner = 1.0 / (1.0 + np.exp(-grid))
-        else:
-            quantiles = (
-                np.quantile(pd, np.linspace(0, 1, CELLS + 1)[1:-1]) if len(pd) else np.zeros(CELLS - 1)
-            )
-            sums = np.concatenate([[len(pd)], len(pd) * quantiles])
-            total = self._openings.open_sum(EDGES, lambda: sums, enc.CENTRING_BOUND)
-            inner = total[1:] / max(total[0], 1.0)
-        steps = np.maximum.accumulate(np.clip(inner, 1e-9, 1 - 1e-9) + np.arange(CELLS - 1) * 1e-12)
-        return np.concatenate([[0.0], steps, [1.0]])
-
-
-def figures_of(counted: metrics.ScoreHistogram) -> dict[str, Any]:
-    """Return the figures of a hold-out histogram as JSON values; cells with fewer than 50 rows are merged."""
-    shown = metrics.merge_small_cells(counted, SMALLEST_CELL)
-    fit = metrics.calibration(shown)
-    return {
-        "auc": metrics.auc(counted),
-        "ks": metrics.ks(counted),
-        "brier": metrics.brier(counted),
-        "holdout_rows": counted.total,
-        "holdout_defaults": int(counted.bad.sum()),
-        "roc": metrics.roc_points(shown).tolist(),
-        "calibration": {
-            "slope": fit.slope,
-            "intercept": fit.intercept,
-            "cells": [
-                {
-                    "lower": cell.lower,
-                    "upper": cell.upper,
-                    "rows": cell.rows,
-                    "mean_pd": cell.mean_pd,
-                    "observed": cell.observed,
-                }
-                for cell in fit.cells
-            ],
-        },
-        "histogram": {
-            "edges": shown.edges.tolist(),
-            "good": shown.good.tolist(),
-            "bad": shown.bad.tolist(),
-        },
-    }
+        job, recipe = self._job, self._data.recipe
+        encoding = self.encoding()
+        if known is None:
+            return risk_model.RiskModel(encoding, recipe, self._weights(recipe.rounds, total))
+        kept = self._channel.recall(f"h.{job.attempt}")
+        if kept is None:
+            raise ProtocolError("TRAINING_ROUND", "The job ends before stage S has begun.")
+        h = self._weights(recipe.rounds, kept)
+        pair = self._pair(job.proposal.rounds, total, self._data.further_shape(encoding, known))
+        model = risk_model.RiskModel(encoding, recipe, h, pair.h_plus, pair.s, known.partners)
+        if pair.s is None or job.proposal.vertical is None or not job.proposal.vertical.heads:
+            return model
+        return replace(model, head=self._data.head(model, known, self._seeds()))
