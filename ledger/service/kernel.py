@@ -6,6 +6,7 @@ everything that is sent goes through `submit`, which makes it durable first.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +38,16 @@ from ledger.service.wallet import ROLES, Wallet, read_certificates, read_public_
 from ledger.signers import Key, Role
 from ledger.tags import KeeperKeys, SingleKey, TagFunction
 from protocol import group
-from protocol.errors import ConfigurationError, LedgerError
+from protocol.errors import ConfigurationError, LedgerError, Unavailable
 
 GAS = 4_000_000
 """Gas limit of an action; nothing is paid for it."""
+
+INDEX_PATIENCE = 5.0
+"""Seconds for which an index that lags is waited for."""
+
+_BODY_HASH = 19
+"""Place of the body's hash in what ``statusOf`` gives."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +122,35 @@ class Kernel:
         self.client.close()
 
     def body(self, claim: bytes) -> Body:
-        """Return what a claim is about, from the index; the contract compares it with its hash.
+        """Return what a claim is about: the index' copy, if it has the hash that the chain keeps.
+
+        The index follows a moment later; it is waited for.
 
         Raises:
             LedgerError: ``LEDGER_UNKNOWN_CLAIM``.
+            Unavailable: ``INDEX_BEHIND``, or as `view`.
         """
+        end = time.monotonic() + INDEX_PATIENCE
+        while True:
+            status = self.view("statusOf", claim)[0]
+            if not status[0]:
+                raise LedgerError("LEDGER_UNKNOWN_CLAIM", "The ledger has no such claim.")
+            body = self._indexed_body(claim)
+            if body is not None and body.digest() == status[_BODY_HASH]:
+                return body
+            if time.monotonic() > end:
+                raise Unavailable(
+                    "INDEX_BEHIND",
+                    "The index does not have what the chain says of this claim.",
+                    "If it stays so, `concordat ledger audit` names the difference.",
+                )
+            time.sleep(0.1)
+
+    def _indexed_body(self, claim: bytes) -> Body | None:
         with self.engine.begin() as db:
             row = db.execute(sa.select(tables.claims).where(tables.claims.c.claim == claim)).one_or_none()
         if row is None:
-            raise LedgerError("LEDGER_UNKNOWN_CLAIM", "The ledger has no such claim.")
+            return None
         names = ("owner", "obligor", "terms_hash", "doc_root", "contract_tag", "root")
         return Body(*(bytes(getattr(row, name)) for name in names))
 
