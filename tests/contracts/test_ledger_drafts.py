@@ -74,6 +74,17 @@ def test_an_inner_node_is_no_draft(world: World) -> None:
     assert world.submit("confirm", *document.confirm_call((draft, at))).refusal.name == "NotIncluded"
 
 
+def test_a_root_under_a_wrong_count_opens_nothing(world: World) -> None:
+    """A path that ends early reaches the root, but not the top of a tree of the stated size."""
+    for leaves, count in ((1, 2), (2, 3), (2, 4), (4, 5), (4, 8)):
+        document = Document.new(world)
+        draft, opening = document.draft()
+        root, path = _tree([draft, *(os.urandom(32) for _ in range(leaves - 1))], 0)
+        at = replace(_anchor(world, root, count), salt=opening.salt, path=tuple(path))
+        world.pass_time()
+        assert world.submit("confirm", *document.confirm_call((draft, at))).refusal.name == "NotIncluded"
+
+
 def test_commit_too_young(world: World) -> None:
     document = Document.new(world)
     draft = document.draft()

@@ -269,12 +269,17 @@ def test_case_62_a_release_needs_two_of_the_key_set(world: World) -> None:
     intent = ReleaseIntent(document.claim, lien, new_nonce(), world.late())
     signed = [one.sign(world.domain, intent) for one in keys]
     holder = keys[0].key_id
-    outsider = world.party(Role.BANK, key_set=keys[0].certificate.key_set).sign(world.domain, intent)
+    # Signatures come in the order of key ids: an outsider before the member of the set, and one behind it.
+    outsiders = [world.party(Role.BANK, key_set=keys[0].certificate.key_set) for _ in range(2)]
+    while not outsiders[0].key_id < holder < outsiders[1].key_id:
+        outsiders = [world.party(Role.BANK, key_set=keys[0].certificate.key_set) for _ in range(2)]
+    first, second = (one.sign(world.domain, intent) for one in outsiders)
     for bad in (
         holder_auth(lien, holder, signed[:1]),
         holder_auth(lien, holder, signed[:1], shown),
         holder_auth(lien, holder, [signed[0], signed[0]], shown),
-        holder_auth(lien, holder, [signed[0], outsider], shown),
+        holder_auth(lien, holder, [signed[0], first], shown),
+        holder_auth(lien, holder, [signed[0], second], shown),
         holder_auth(lien, holder, signed, shown),
         holder_auth(lien, holder, signed[:2], shown[:2]),
         holder_auth(lien, keys[1].key_id, signed[:2], shown),

@@ -7,6 +7,7 @@ import os
 import pytest
 from ledger_document import Document
 from ledger_moves import (
+    STRIKE,
     THAW,
     add_tags,
     adopt,
@@ -309,6 +310,8 @@ def test_a_taken_alias_is_a_conflict_not_a_revert(world: World) -> None:
     assert adopt(document, other).refusal.name == "NoContender"
     world.pass_time(14 * DAY)
     for one in (document, other):
+        # The council closes no lien of a claim that its obligor confirmed, contended or not.
+        assert resolve(one, STRIKE).refusal.name == "WrongState"
         assert resolve(one, THAW).ok
         assert world.status(one.claim)["flags"] == 0
 
