@@ -136,13 +136,18 @@ class Follower:
         happened = [
             each for entry in entries if (each := read_entry(entry, times[entry.block].time)) is not None
         ]
-        with self._engine.begin() as db:
-            if _height(db) != first - 1:
-                return 0  # another process read these blocks first
-            for number, block in sorted(times.items()):
-                db.execute(sa.insert(tables.blocks).values(number=number, hash=block.hash, time=block.time))
-            for each in happened:
-                self._keep(db, each, times[each.block].hash)
+        try:
+            with self._engine.begin() as db:
+                if _height(db) != first - 1:
+                    return 0  # another process read these blocks first
+                for number, block in sorted(times.items()):
+                    db.execute(
+                        sa.insert(tables.blocks).values(number=number, hash=block.hash, time=block.time)
+                    )
+                for each in happened:
+                    self._keep(db, each, times[each.block].hash)
+        except sa.exc.IntegrityError:
+            return 0  # the same, at the same moment
         return len(happened)
 
     def _keep(self, db: Connection, each: Happened, block_hash: bytes) -> None:
