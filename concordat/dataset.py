@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from concordat.consents import Consents
 from concordat.inference import FieldRule, Part, infer_fields, prepared, quotient, slug
 from concordat.manifest import MANIFEST, Manifest, Party, Scalar, Split, Where, schema
 from node import cells
@@ -91,6 +92,20 @@ class DataDirectory:
         who = self.party(party) if isinstance(party, str) else party
         source, mapping = self._cut(who)
         return check(source, self.contract().dataset_for(who.role), mapping)
+
+    def consents(self) -> Consents | None:
+        """Return the consent codes that the manifest asks for, None if it doesn't."""
+        asked = self.manifest.consents
+        if asked is None:
+            return None
+        ids = {party.name: frozenset(self.table(party).frame.index) for party in self.parties}
+        banks = {party.name for party in self.parties if party.role == "bank"}
+        return Consents(
+            {name: found for name, found in ids.items() if name in banks},
+            {name: found for name, found in ids.items() if name not in banks},
+            asked.refused,
+            asked.withdrawn,
+        )
 
     def materialise(self, party: str | Party, out: Path) -> Mapping:
         """Write the party's own table into `out` and return how it maps to the contract.

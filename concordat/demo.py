@@ -27,11 +27,14 @@ from node.keystore import Keystore
 from node.store import Store
 from protocol.contract import DataContract
 from protocol.errors import JobVoid, Unavailable
-from protocol.job import Deadlines, Proposal, Recipe, Release
+from protocol.identity import Role
+from protocol.job import Deadlines, Proposal, Recipe, Release, Vertical
+from protocol.join import bucketed
 from protocol.mailbox import COORDINATOR
 
 # In the synthetic economy a tenth default and the signal is weak: the recipe's 150 local steps a round fit noise there.
 ECONOMY_STEPS = 50
+COMPUTE = "compute"
 ENDED = ("finished", "failed", "cancelled", "rejected")
 Tell = Callable[[dict[str, Any]], None]
 """Called with each event: ``step``, ``party``, ``kind``, ``detail``, ``at`` (Unix time)."""
@@ -48,6 +51,8 @@ class Options:
         seed: of the synthetic economy, and stated in a job without privacy.
         release: ``none`` or ``dp``.
         epsilon: privacy of a ``dp`` release.
+        partners: whether data partners bring their columns in.
+        partner_epsilon: privacy of the release to each partner; None for an exact one, which only tests ask for.
         simulated: run the job in this process instead of a consortium of processes.
         keep: leave the consortium running.
     """
@@ -58,6 +63,8 @@ class Options:
     seed: int = 7
     release: str = "none"
     epsilon: float = 8.0
+    partners: bool = True
+    partner_epsilon: float | None = 1.0
     simulated: bool = False
     keep: bool = False
 
@@ -88,9 +95,9 @@ class _Tour:
         tables = {bank: data.table(bank) for bank in banks}
         for bank, table in tables.items():
             self._say("data", "table", bank, rows=table.rows)
-        proposal = self._proposal(banks, contract, data.manifest.consortium)
+        proposal = self._proposal(data, tables, contract)
         if self._options.simulated:
-            out = self._simulated(proposal, contract, tables)
+            out = self._simulated(data, proposal, contract, tables)
         else:
             out = self._deployed(data, contract, proposal)
         self._say("baselines", "started")
@@ -133,7 +140,13 @@ class _Tour:
         self._say("data", "done", detail=data.manifest.name)
         return data, data.contract()
 
-    def _proposal(self, banks: list[str], contract: DataContract, consortium: str) -> Proposal:
+    def _proposal(
+        self,
+        data: datasets.DataDirectory,
+        tables: dict[str, Any],
+        contract: DataContract,
+    ) -> Proposal:
+        banks, consortium = sorted(tables), data.manifest.consortium
         private = self._options.release == "dp"
         release = Release(kind="dp", epsilon=self._options.epsilon, delta=1e-5) if private else Release()
         return proposal_for(
@@ -143,8 +156,28 @@ class _Tour:
             release=release,
             seed=None if private else self._options.seed,
             recipe=Recipe(local_steps=ECONOMY_STEPS) if self._options.data is None else Recipe(),
-            deadlines=Deadlines(enlist=120, session=180, round=180, finish=180),
+            deadlines=Deadlines(enlist=120, session=600, round=180, finish=180),
+            **self._joint(data, tables),
         )
+
+    def _joint(self, data: datasets.DataDirectory, tables: dict[str, Any]) -> dict[str, Any]:
+        """Return what a proposal says of partners: nothing where there are none, or the model is private."""
+        partners = sorted(party.name for party in data.parties if party.role != "bank")
+        if not partners or not self._options.partners or self._options.release == "dp":
+            return {}
+        rows = sum(table.rows for table in tables.values())
+        rate = sum(int(table.label.sum()) for table in tables.values()) / rows
+        terms = Vertical(
+            partners=tuple(partners),
+            compute=COMPUTE,
+            epoch="demo",
+            # A public constant: the consortium would publish it once, here the demo rounds what it sees.
+            base_rate=min(max(round(rate * 20) / 20, 0.05), 0.95),
+            rows=bucketed(int(rows * 0.75)),
+            epsilon=self._options.partner_epsilon,
+            consent=bool(data.consents()),
+        )
+        return {"vertical": terms, "witnesses": tuple(sorted([*partners, COMPUTE]))}
 
     def _described(
         self, data: datasets.DataDirectory, contract: DataContract, tables: dict[str, Any]
@@ -172,7 +205,11 @@ class _Tour:
     # -- one process ----------------------------------------------------------------------------------------
 
     def _simulated(
-        self, proposal: Proposal, contract: DataContract, tables: dict[str, Any]
+        self,
+        data: datasets.DataDirectory,
+        proposal: Proposal,
+        contract: DataContract,
+        tables: dict[str, Any],
     ) -> dict[str, Any]:
         steps: list[dict[str, Any]] = []
 
@@ -183,7 +220,20 @@ class _Tour:
             self._say(step, "done", seconds=round(seconds, 2))
 
         began = time.monotonic()
-        made = simulate(proposal, contract, tables, self._home / "models", progress)
+        partners = {
+            party.name: (Role(party.role), data.table(party))
+            for party in data.parties
+            if party.role != "bank"
+        }
+        made = simulate(
+            proposal,
+            contract,
+            tables,
+            self._home / "models",
+            progress,
+            partners=partners,
+            consents=_codes(data) if proposal.vertical is not None and proposal.vertical.consent else None,
+        )
         card = card_of(proposal, made.job, list(proposal.banks), 0, made.figures, [made.figures["privacy"]])
         return {
             "figures": made.figures,
@@ -206,16 +256,13 @@ class _Tour:
         lab = Lab(self._home)
         if not (self._home / COORDINATOR / "coordinator.toml").exists():
             document = json.dumps(contract.document()).encode()
-            members = [
-                Member(
-                    party.name,
-                    party.role,
-                    document,
-                    data.materialise(party, self._home / party.name / "data"),
-                )
-                for party in data.parties
-            ]
-            lab.create(proposal.consortium, [*members, Member("compute", "compute")])
+            members = members_of(data, self._home, document)
+            lab.create(
+                proposal.consortium,
+                [*members, Member(COMPUTE, "compute")],
+                max_partner_epsilon=self._options.partner_epsilon or 1.0,
+                exact_releases=self._options.partner_epsilon is None,
+            )
         self._say("start-up", "started", detail="coordinator, exchange, Flower, one node per party")
         if lab.supervisor.alive():
             start_up = 0.0
@@ -311,6 +358,30 @@ class _Tour:
 
     def _say(self, step: str, kind: str, party: str = "", **detail: Any) -> None:
         self._tell({"at": time.time(), "step": step, "party": party, "kind": kind, "detail": detail})
+
+
+def members_of(data: datasets.DataDirectory, home: Path, contract: bytes) -> list[Member]:
+    """Write each party's own table, and its consent codes if there are any, into its own folder."""
+    consents = data.consents()
+    members = []
+    for party in data.parties:
+        folder = home / party.name / "data"
+        mapping = data.materialise(party, folder)
+        file = folder / "consents.csv" if consents is not None else None
+        if consents is not None and file is not None:
+            consents.write(party.name, file)
+        members.append(Member(party.name, party.role, contract, mapping, file))
+    return members
+
+
+def _codes(data: datasets.DataDirectory) -> dict[str, Any]:
+    consents = data.consents()
+    if consents is None:
+        return {}
+    return {
+        party.name: consents.of_bank(party.name) if party.role == "bank" else consents.of_partner(party.name)
+        for party in data.parties
+    }
 
 
 def steps_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -48,12 +48,13 @@ REFUSALS: dict[int, type[ConcordatError]] = {
 
 @dataclass(frozen=True)
 class Member:
-    """An institution of the lab: name and role, and its table if it has one."""
+    """An institution of the lab: name and role, its table if it has one, consent codes if there are any."""
 
     name: str
     role: str
     contract: bytes = b""
     mapping: Mapping | None = None
+    consents: Path | None = None
 
 
 class Lab:
@@ -72,6 +73,8 @@ class Lab:
         *,
         releases: Sequence[str] = ("none", "dp"),
         max_epsilon: float = 8.0,
+        max_partner_epsilon: float = 1.0,
+        exact_releases: bool = False,
         host: str = LOOPBACK,
     ) -> None:
         """Found the consortium and make its nodes; nothing runs yet.
@@ -81,6 +84,8 @@ class Lab:
             members: the institutions.
             releases: kinds of release that the nodes approve without asking.
             max_epsilon: the largest epsilon that they approve without asking.
+            max_partner_epsilon: the same of a release to a data partner.
+            exact_releases: whether releases to partners may go without noise; tests only.
             host: address of this machine at which the edge and the exchange listen; all else stays on loopback.
 
         Raises:
@@ -117,24 +122,28 @@ class Lab:
         founding.found(config)
         write_relay(config, Store.open(config.database_url(config.database.url)))
         with ThreadPoolExecutor(2) as pool:
-            made = pool.map(
-                lambda member, port: self._make(member, port, releases, max_epsilon), members, ports[1:]
-            )
-            list(made)
+            kinds = ", ".join(f'"{kind}"' for kind in releases)
+            approval = [
+                "[approval]",
+                f"exact_releases = {str(exact_releases).lower()}",
+                "",
+                "[approval.auto_approve]",
+                'purposes = ["train"]',
+                f"releases = [{kinds}]",
+                f"max_epsilon = {max_epsilon}",
+                f"max_partner_epsilon = {max_partner_epsilon}",
+            ]
+            list(pool.map(lambda member, port: self._make(member, port, approval), members, ports[1:]))
 
-    def _make(self, member: Member, port: int, releases: Sequence[str], max_epsilon: float) -> None:
+    def _make(self, member: Member, port: int, approval: Sequence[str]) -> None:
         home = self.directory / member.name
         file = enrolment.initialise(home, member.name, member.role, f"{LOOPBACK}:{port}")
-        kinds = ", ".join(f'"{kind}"' for kind in releases)
         sections = [
             "[trust]",
             "# On one machine the registry's word is enough; between institutions pin each fingerprint.",
             "accept_registry = true",
             "",
-            "[approval.auto_approve]",
-            'purposes = ["train"]',
-            f"releases = [{kinds}]",
-            f"max_epsilon = {max_epsilon}",
+            *approval,
         ]
         if member.mapping is not None:
             write_private(home / "data/contract.json", member.contract)
@@ -143,6 +152,7 @@ class Lab:
                 "",
                 "[data]",
                 f"file = {json.dumps(str(mapping.path))}",
+                *([f"consents = {json.dumps(str(member.consents))}"] if member.consents else []),
                 f"id = {json.dumps(mapping.id)}",
             ]
             if mapping.label is not None:

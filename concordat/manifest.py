@@ -80,6 +80,13 @@ class Party(_Document):
         return self
 
 
+class Consents(_Document):
+    """Consent codes that the demonstration issues for these data."""
+
+    refused: float = Setting(default=0.03, ge=0, lt=1, description="Share of enterprises that never consent.")
+    withdrawn: float = Setting(default=0.02, ge=0, lt=1, description="Share that withdraws its consent.")
+
+
 class Manifest(_Document):
     """The file ``dataset.toml``."""
 
@@ -94,6 +101,9 @@ class Manifest(_Document):
         default=100, ge=1, description="Inferred contract: fewer rows than this are refused."
     )
     parties: tuple[Party, ...] = Setting(min_length=1, description="Who takes part.")
+    consents: Consents | None = Setting(
+        default=None, description="Issue consent codes; without it banks may ask for any client."
+    )
     fields: dict[Role, dict[str, FieldRule]] = Setting(
         default_factory=dict,
         description="What is known of columns, by role and column name; the rest is inferred.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,11 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from coordinator.flower import line_of
+from coordinator.mail import Mail
 from node.flower.shim import ERROR, FIELD, RECORD, envelope_of
 from protocol.envelope import Envelope, pack, unpack
 from protocol.errors import ConcordatError, JobVoid, ProtocolError
-from protocol.identity import Directory, IdentityKey
+from protocol.identity import Directory, IdentityKey, Role
 from protocol.mailbox import COORDINATOR
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ RESEND_SECONDS = 1.5
 # A message may be lost without an error: it is sent again, and a node answers a repeat with what it kept.
 STALL_SECONDS = 45.0
 LOOK_SECONDS = 2.0
+# How long optional parties may take for an answer once all others have theirs.
+LAST_SECONDS = 20.0
 REFUSED = "refused"
 # Refusals after which the same party may well answer another request: it lost its peers, not its mind.
 PASSING = frozenset({"EXCHANGE_TIMEOUT", "EXCHANGE_UNAVAILABLE", "SESSION_SUPERSEDED", "LEASE_LOST"})
@@ -91,6 +94,7 @@ class Fleet(Grid):
         watch: called at every turn of a wait; raises to end it (a cancelled job).
         told: called with (step, party, event, details) for the job's log.
         poll: seconds between two turns.
+        mail: reaches the parties that are no banks and run nothing of Flower.
     """
 
     def __init__(
@@ -102,8 +106,9 @@ class Fleet(Grid):
         watch: Callable[[], None],
         told: Callable[..., None],
         poll: float,
+        mail: Mail,
     ) -> None:
-        self._grid, self._directory, self._key = grid, directory, key
+        self._grid, self._directory, self._key, self._mail = grid, directory, key, mail
         self._sequence, self._watch, self._told, self._poll = sequence, watch, told, poll
         self._nodes_at, self._nodes_then = 0.0, dict[str, Any]()
 
@@ -114,6 +119,7 @@ class Fleet(Grid):
         place: Place,
         seconds: float,
         turn: Callable[[], None] = lambda: None,
+        optional: Collection[str] = (),
     ) -> dict[str, bytes]:
         """Ask every party and return the payloads of their answers, by party.
 
@@ -123,12 +129,13 @@ class Fleet(Grid):
             place: where in the job.
             seconds: until when all must have answered.
             turn: called at every turn of the wait, for what has to happen meanwhile.
+            optional: parties that may stay silent or give up once the others have answered.
 
         Raises:
             PartiesMissing: some did not answer in time, or gave up.
             Refusal: one refused for good.
         """
-        replies = self._deliver(self.requests(step, payloads, place), seconds, turn)
+        replies = self._deliver(self.requests(step, payloads, place), seconds, turn, optional)
         return dict(self.read(reply, place) for reply in replies)
 
     def requests(self, step: str, payloads: Mapping[str, bytes], place: Place) -> list[Message]:
@@ -197,7 +204,13 @@ class Fleet(Grid):
         """Deliver requests and return the answers, as Flower's grid does, but all of them or an error."""
         return self._deliver(list(messages), timeout or 0.0, lambda: None)
 
-    def _deliver(self, messages: list[Message], seconds: float, turn: Callable[[], None]) -> list[Message]:
+    def _deliver(
+        self,
+        messages: list[Message],
+        seconds: float,
+        turn: Callable[[], None],
+        optional: Collection[str] = (),
+    ) -> list[Message]:
         pending: dict[str, _Pending] = {}
         for message in messages:
             data = envelope_of(message)
@@ -208,9 +221,17 @@ class Fleet(Grid):
         deadline = began + seconds
         answers: list[Message] = []
         gave_up: dict[str, str] = {}
+        patience = float("inf")
         while pending:
             self._watch()
             turn()
+            if not set(pending) - set(optional):
+                # What they had to give has been given or won't be: a last moment for the answer itself.
+                patience = min(patience, time.monotonic() + LAST_SECONDS)
+                if time.monotonic() > patience:
+                    for party in pending:
+                        self._told(pending[party].request.step, party, "left out", why=pending[party].why)
+                    break
             if time.monotonic() > deadline:
                 step = next(iter(pending.values())).request.step
                 raise PartiesMissing(step, {party: entry.why for party, entry in pending.items()}, gave_up)
@@ -228,12 +249,13 @@ class Fleet(Grid):
                 if party not in pending:
                     continue
                 entry = pending[party]
-                code = self._judge(party, reply, entry)
+                code = self._judge(party, reply, entry, optional)
                 if code is None:
                     continue
                 del pending[party]
                 if code:
-                    gave_up[party] = code
+                    if party not in optional:
+                        gave_up[party] = code
                     continue
                 answers.append(reply)
                 took = round(time.monotonic() - began, 2)
@@ -271,6 +293,9 @@ class Fleet(Grid):
     def _send(self, pending: dict[str, _Pending], ttl: float) -> None:
         nodes, now = self._nodes(), time.monotonic()
         for party, entry in pending.items():
+            if self._mailed(party):
+                self._send_mail(party, entry, now)
+                continue
             node = nodes.get(party)
             if node is None:
                 entry.why = "node offline"
@@ -290,18 +315,38 @@ class Fleet(Grid):
             entry.again = now + (STALL_SECONDS * 2**entry.stalls if sent else RESEND_SECONDS)
             entry.asked, entry.activated, entry.why = True, node.last_activated_at, "no answer"
 
+    def _mailed(self, party: str) -> bool:
+        return self._directory[party].role is not Role.BANK
+
+    def _send_mail(self, party: str, entry: _Pending, now: float) -> None:
+        if entry.asked and now < entry.again:
+            return
+        self._mail.ask(party, entry.data)
+        self._told(
+            entry.request.step, party, "asked again" if entry.asked else "asked", bytes=len(entry.data)
+        )
+        entry.asked, entry.again = True, now + STALL_SECONDS
+
+    def _pull_mail(self, pending: dict[str, _Pending]) -> list[tuple[str, Message]]:
+        found = []
+        for party, entry in pending.items():
+            if self._mailed(party) and (data := self._mail.answer(party, entry.request)) is not None:
+                found.append((party, self._message(party, entry.request.step, data, 1.0)))
+                self._mail.clear(party)
+        return found
+
     def _pull(self, pending: dict[str, _Pending]) -> list[tuple[str, Message]]:
+        found = self._pull_mail(pending)
         waiting = {sent: party for party, entry in pending.items() for sent in entry.sent}
         if not waiting:
-            return []
-        found = []
+            return found
         for reply in self._grid.pull_messages(list(waiting)):
             number = reply.metadata.reply_to_message_id
             pending[waiting[number]].sent.remove(number)
             found.append((waiting[number], reply))
         return found
 
-    def _judge(self, party: str, reply: Message, entry: _Pending) -> str | None:
+    def _judge(self, party: str, reply: Message, entry: _Pending, optional: Collection[str]) -> str | None:
         """Return "" for a good answer, a code if the party gave up, None if it is to be asked again."""
         request, again = entry.request, time.monotonic() + RESEND_SECONDS
         if reply.has_error():
@@ -325,7 +370,7 @@ class Fleet(Grid):
         if answer.step == REFUSED:
             code = str(json.loads(answer.payload).get("code"))
             self._told(request.step, party, "gave up", code=code)
-            if code in PASSING:
+            if code in PASSING or party in optional:
                 return code
             raise Refusal(code, f"{request.step}: {party} refused ({code})")
         if answer.step != request.step:

@@ -19,7 +19,9 @@ from protocol.identity import Directory, IdentityKey
 from protocol.mailbox import COORDINATOR, object_name
 from protocol.opening import Opening, Roster
 
-ROSTER = "roster"
+ROSTER, PUBLISHED = "roster", "published"
+GATHERED = (ROSTER, PUBLISHED)
+"""Signed statements of all banks: gathered, not added; anew in every session."""
 
 
 class Hub:
@@ -33,7 +35,7 @@ class Hub:
         job: the coordinator's name of the job (the proposal's digest).
         roster: the banks of the attempt.
         generation: the generation of the session.
-        names: the openings of the session, in order; ``roster`` gathers signatures.
+        names: the openings of the session, in order; those of ``GATHERED`` gather signatures.
         standing: names of openings that stand for the whole job.
         sequence: next sequence number towards a party.
         told: called with (step, party, event, details).
@@ -87,7 +89,7 @@ class Hub:
             if len(self._received) < len(self._roster.banks):
                 return False
             kept = self._combine(name)
-            if name != ROSTER:
+            if name not in GATHERED:
                 # Signatures are gathered anew in every session: a bank that lost its peers signs again.
                 self._store.save_opening(self._job, name, self._roster.attempt, kept)
             self._received.clear()
@@ -96,7 +98,7 @@ class Hub:
         return True
 
     def _kept(self, name: str) -> bytes | None:
-        if name == ROSTER:
+        if name in GATHERED:
             return None
         made = self._store.openings(self._job)
         attempts = sorted(attempt for (known, attempt) in made if known == name)
@@ -131,7 +133,7 @@ class Hub:
         return envelope.payload
 
     def _combine(self, name: str) -> bytes:
-        if name == ROSTER:
+        if name in GATHERED:
             return encode({bank: json.loads(signed) for bank, signed in self._received.items()})
         length = len(next(iter(self._received.values()))) // 8
         opening = Opening(self._roster, name, 0, length)

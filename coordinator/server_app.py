@@ -19,7 +19,8 @@ from flwr.serverapp import Grid, ServerApp
 from coordinator import founding
 from coordinator.config import CONFIG_VARIABLE, CoordinatorConfig, load
 from coordinator.fleet import Fleet, PartiesMissing, Place
-from coordinator.hub import ROSTER, Hub
+from coordinator.hub import PUBLISHED, ROSTER, Hub
+from coordinator.mail import Mail
 from coordinator.registration import register
 from coordinator.store import ENDED, Store
 from coordinator.strategy import MaskedFedAvg, arrays_of, framed
@@ -37,6 +38,7 @@ UPDATE = "update"
 SESSION = "session"
 STANDING = ("knots", "centring", "edges")
 SESSION_OPENINGS = (ROSTER, "knots", "centring")
+JOINT = "with partners"
 LEAST_BANKS = 3
 SUPERSEDED, CANCELLED = "RUN_SUPERSEDED", "JOB_CANCELLED"
 
@@ -79,6 +81,7 @@ class Server:
             self._watch,
             self._told,
             config.jobs.poll_seconds,
+            Mail(self._exchange),
         )
         row = self._row()
         self._proposal = Proposal.parse(json.loads(row["document"])["body"])
@@ -148,7 +151,8 @@ class Server:
 
     def _session(self, manifest: Manifest, roster: Roster, place: Place) -> None:
         seconds = self._proposal.deadlines.session
-        hub = self._hub(roster, place, SESSION_OPENINGS)
+        joint = self._proposal.vertical is not None
+        hub = self._hub(roster, place, (*SESSION_OPENINGS, *((PUBLISHED,) if joint else ())))
         witnesses = self._proposal.witnesses
         head = {
             "manifest": manifest.body,
@@ -162,7 +166,10 @@ class Server:
             place,
             seconds,
             hub.turn,
+            witnesses,
         )
+        for party in sorted(set(answers) & set(witnesses)):
+            self._told(JOINT, party, "ended", **json.loads(answers[party]))
         found = {answers[bank] for bank in roster.banks}
         if len(found) != 1:
             raise JobVoid("ENCODING_DIFFERS", "the banks did not arrive at the same encoding")
@@ -170,7 +177,7 @@ class Server:
         self._told("session", "", "done", **json.loads(found.pop()))
 
     def _train(self, roster: Roster, place: Place, rounds: dict[int, bytes]) -> None:
-        wanted = self._wanted_rounds()
+        wanted = self._proposal.rounds
         opened = len(rounds)
         if opened == wanted:
             return
@@ -193,9 +200,13 @@ class Server:
 
     def _finish(self, roster: Roster, place: Place) -> None:
         seconds = self._proposal.deadlines.finish
-        names = ("histogram",) if self._proposal.release.kind == "dp" else ("edges", "histogram")
+        names: tuple[str, ...] = ("edges", "histogram")
+        if self._proposal.release.kind == "dp":
+            names = ("histogram",)
+        elif self._proposal.vertical is not None:
+            names = ("edges", "histogram", "comparison")
         hub = self._hub(roster, place, names)
-        total = self._rounds(place.attempt)[self._wanted_rounds()]
+        total = self._rounds(place.attempt)[self._proposal.rounds]
         head = {"roster": list(roster.banks), "opened": hub.opened(), "seconds": seconds}
         answers = self._fleet.ask(
             "finish", {bank: framed(head, total) for bank in roster.banks}, place, seconds, hub.turn
@@ -238,10 +249,6 @@ class Server:
             self._sequence,
             self._told,
         )
-
-    def _wanted_rounds(self) -> int:
-        proposal = self._proposal
-        return (proposal.dp_recipe if proposal.release.kind == "dp" else proposal.recipe).rounds
 
     def _rounds(self, attempt: int) -> dict[int, bytes]:
         """Return the totals of the rounds that an attempt has opened."""

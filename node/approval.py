@@ -50,6 +50,11 @@ class Approvals:
             found.append(f"its release is {proposal.release.kind}")
         if (proposal.release.epsilon or 0.0) > limits.max_epsilon:
             found.append(f"its epsilon is above {limits.max_epsilon}")
+        vertical = proposal.vertical
+        if vertical is not None and vertical.epsilon is None and not self._config.approval.exact_releases:
+            found.append("its releases to partners carry no noise")
+        if vertical is not None and (vertical.epsilon or 0.0) > limits.max_partner_epsilon:
+            found.append(f"the epsilon of its releases to partners is above {limits.max_partner_epsilon}")
         if len(proposal.banks) < limits.min_banks:
             found.append(f"it has fewer than {limits.min_banks} banks")
         return found

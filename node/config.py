@@ -87,6 +87,7 @@ class AutoApprove(Section):
     purposes: list[str] = Field(default_factory=lambda: ["train"])
     releases: tuple[Literal["none", "dp"], ...] = ("dp",)
     max_epsilon: float = Field(default=0.0, ge=0)
+    max_partner_epsilon: float = Field(default=0.0, ge=0)
     min_banks: int = Field(default=3, ge=3)
 
 

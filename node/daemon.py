@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from hashlib import sha256
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from node.exchange import Exchange
 from node.flower.bundle import code_hash
 from node.keystore import Keystore
 from node.members import Members
+from node.processes import TAKES_PART_IN_ROUNDS
 from node.role import load_role
 from node.session import Leases, Parts
 from node.stages import FIELD_CLASS, Stages, serve_with
@@ -36,7 +38,7 @@ from node.vault import Vault
 from protocol import document
 from protocol.canonical import digest, encode
 from protocol.errors import ConcordatError, ProtocolError, Unavailable
-from protocol.mailbox import COORDINATOR, object_name
+from protocol.mailbox import COORDINATOR, answer_name, object_name, request_name
 
 log = logging.getLogger(__name__)
 INBOX = "inbox"
@@ -69,6 +71,7 @@ class Daemon:
         self._vault = Vault(config.path("vault"), keys.storage_key())
         self._ended = threading.Event()
         self._sent, self._sent_at = b"", 0.0
+        self._asked = b""
         parts = Parts(
             party=name,
             key=self.key,
@@ -138,6 +141,33 @@ class Daemon:
                 if self.approvals.receive(signed, self.members.directory()):
                     log.info("a job was proposed")
             self.stages.forget_ended({digest("proposal", signed["body"]) for signed in proposed})
+        if self.config.node.role not in TAKES_PART_IN_ROUNDS:
+            self._look_for_requests()
+
+    def _look_for_requests(self) -> None:
+        """Take up what the coordinator asks of a node that no Flower message reaches."""
+        asked = self.exchange.poll(COORDINATOR, request_name(self.config.node.name))
+        mark = sha256(asked or b"").digest()
+        if asked and mark != self._asked:
+            self._asked = mark
+            threading.Thread(target=self._answer, args=(asked,), name="request", daemon=True).start()
+
+    def _answer(self, asked: bytes) -> None:
+        name = self.config.node.name
+        try:
+            data, reply = self.stages.answer(asked)
+            self.door.leave(
+                COORDINATOR,
+                answer_name(reply.job, reply.attempt, reply.generation, reply.sequence, name),
+                data,
+                purpose=reply.step,
+                job=reply.job,
+                field_class=FIELD_CLASS.get(reply.step, "answer"),
+            )
+        except ConcordatError as error:
+            log.warning("a request was not answered: %s", error.code)
+            # The coordinator asks again; the same bytes are then looked at anew.
+            self._asked = b""
 
     def _send_decisions(self) -> None:
         """Send what this institution decided, when it has changed and now and then."""

@@ -28,3 +28,13 @@ def object_name(job: str, attempt: int, generation: int, step: str, sender: str,
     """Name of the object that carries one message of a job."""
     label = lp("concordat/v1", "object", job, attempt, generation, step, sender, recipient)
     return hashlib.sha256(label).hexdigest()
+
+
+def request_name(party: str) -> str:
+    """Name of the object in which the coordinator leaves a request for a party without Flower rounds."""
+    return object_name("inbox", 0, 0, "request", COORDINATOR, party)
+
+
+def answer_name(job: str, attempt: int, generation: int, sequence: int, party: str) -> str:
+    """Name of the object in which such a party leaves its answer."""
+    return object_name(job, attempt, generation, f"answer.{sequence}", party, COORDINATOR)

@@ -76,6 +76,9 @@ def party_tables(*, count: int, banks: int = 3, seed: int = 7) -> Iterator[tuple
                 yield name, _shuffled(table, known & inside, rng)
 
 
+REFUSED, WITHDRAWN = 0.03, 0.02
+
+
 def write_economy(
     out: Path,
     *,
@@ -178,6 +181,11 @@ def _manifest(parties: list[str], count: int, banks: int, seed: int, kind: Forma
         'consortium = "Synthetic consortium"',
         'id_type = "uscc"',
         f'contract = "{CONTRACT}"',
+        "",
+        "# Enterprises give their banks a code from each partner; some refuse, some withdraw.",
+        "[consents]",
+        f"refused = {REFUSED}",
+        f"withdrawn = {WITHDRAWN}",
     ]
     for party in sorted(parties, key=lambda party: (not party.startswith("bank-"), len(party), party)):
         role = "bank" if party.startswith("bank-") else party
