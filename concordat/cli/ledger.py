@@ -75,7 +75,13 @@ def up(
 
 
 def down(directory: DirectoryOption = HOME, format: FormatOption = Format.text) -> None:  # noqa: A002
-    """Stop the ledger of this machine; nothing is lost, and `concordat ledger up` starts it again."""
+    """Stop the ledger of this machine; nothing is lost, and `concordat ledger up` starts it again.
+
+    \b
+    Examples:
+      concordat ledger down
+      concordat ledger down --dir var/other
+    """
     stand = _stand(directory)
     if not stand.made:
         raise ConfigurationError("STAND_MISSING", f"{directory} holds no ledger.")
@@ -99,6 +105,11 @@ def register(
 
     A draft proves a time and blocks nobody; `concordat ledger confirm` or `attest` claims the document. One that is
     claimed already is refused, in whatever format it comes.
+
+    \b
+    Examples:
+      concordat ledger register invoice.json --as supplier
+      concordat ledger register invoices.csv --row 3 --original invoice.pdf
     """
     data = file.read_bytes()
     try:
@@ -141,7 +152,13 @@ def attest(
     directory: DirectoryOption = HOME,
     format: FormatOption = Format.text,  # noqa: A002
 ) -> None:
-    """Finance a receivable whose debtor takes no part: the supplier asks, a bank attests and takes the first lien."""
+    """Finance a receivable whose debtor takes no part: the supplier asks, a bank attests and takes the first lien.
+
+    \b
+    Examples:
+      concordat ledger attest 3fa1b2c4 --as supplier --to bank-a --share 80
+      concordat ledger attest 3fa1b2c4 --as bank-a
+    """
     body = {} if share is None else {"share": share}
     _two_sided(directory, institution, "attest", claim, to, body, wait, format)
 
@@ -177,7 +194,12 @@ def release(
     directory: DirectoryOption = HOME,
     format: FormatOption = Format.text,  # noqa: A002
 ) -> None:
-    """Give up a lien of this bank."""
+    """Give up a lien of this bank.
+
+    \b
+    Examples:
+      concordat ledger release 3fa1b2c4 --as bank-a
+    """
     service = _service(directory, institution)
     full = _claim(service, claim)
     answer = service.post(f"/v1/receivables/{full}/release", {"lien": lien}, key)
@@ -215,6 +237,10 @@ def credit_note(
     """Reduce what is owed, as the obligor: a red letter (红字), a return, a set-off.
 
     Where more is pledged than remains, the receivable is flagged short and frozen.
+
+    \b
+    Examples:
+      concordat ledger credit-note 3fa1b2c4 --amount 5000.00 --as core
     """
     service = _service(directory, institution)
     full = _claim(service, claim)
@@ -230,7 +256,13 @@ def transfer(
     directory: DirectoryOption = HOME,
     format: FormatOption = Format.text,  # noqa: A002
 ) -> None:
-    """Transfer a whole confirmed receivable: the owner offers it with --to, the next owner takes it without."""
+    """Transfer a whole confirmed receivable: the owner offers it with --to, the next owner takes it without.
+
+    \b
+    Examples:
+      concordat ledger transfer 3fa1b2c4 --as supplier --to bank-b
+      concordat ledger transfer 3fa1b2c4 --as bank-b
+    """
     _two_sided(directory, institution, "transfer", claim, to, {}, wait, format)
 
 
@@ -242,7 +274,14 @@ def status(
     directory: DirectoryOption = HOME,
     format: FormatOption = Format.text,  # noqa: A002
 ) -> None:
-    """Show the services, an institution's receivables and requests, or one claim with its time line."""
+    """Show the services, an institution's receivables and requests, or one claim with its time line.
+
+    \b
+    Examples:
+      concordat ledger status
+      concordat ledger status --as bank-a
+      concordat ledger status 3fa1b2c4 --as bank-a --format json
+    """
     stand = _stand(directory)
     if not institution:
         if claim:
@@ -270,6 +309,10 @@ def audit(
     """Compare an institution's event index with the chain, and name every difference.
 
     Ends with exit code 8 if there is one.
+
+    \b
+    Examples:
+      concordat ledger audit --as bank-a
     """
     report = _service(directory, institution).get("/v1/audit")
     show(format, report, lambda: _audited(report))

@@ -128,6 +128,12 @@ _WORDS: dict[str, tuple[str, str]] = {
     "DuplicateNoticed": ("The same document was offered again", "同一单据被再次提交"),
     "Contended": ("A second owner contends", "出现第二权利人"),
     "Disputed": ("The obligor denies", "债务人否认"),
+    "LienAssigned": ("A lien changed hands", "质权转移"),
+    "LienFrozenUntil": ("A lien was frozen by its holder", "质权被持有人冻结"),
+    "Renewed": ("A holder renewed", "持有人续期"),
+    "Adopted": ("The contender took over", "竞争权利人接管"),
+    "Resolved": ("The council decided", "理事会裁决"),
+    "TagCollision": ("Its tag met another claim's", "标签与另一债权相撞"),
     "Held": ("Held by the council", "理事会冻结"),
 }
 
