@@ -72,7 +72,8 @@ class Openings:
     def gather(self, kind: str, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Sign a statement; return what every bank of the attempt has stated of that kind."""
         job, channel = self._job, self._channel
-        signed = channel.keep(f"{kind}.{job.attempt}", lambda: encode(channel.sign(kind, body)))
+        signed = encode(channel.sign(kind, body))
+        channel.put(f"{kind}.{job.attempt}", signed)
         channel.send(COORDINATOR, kind, signed, SIGNED)
         collected = json.loads(channel.receive(COORDINATOR, kind))
         return {bank: channel.verify(kind, collected[bank], bank) for bank in job.roster.banks}

@@ -69,13 +69,17 @@ class BankScore:
         self._openings.sign_roster()
         self._openings.agree_group_key()
         encoding = self.encoding()
+        result: dict[str, Any] = {
+            "encoding": digest("encoding", encoding.to_dict()),
+            "inputs": encoding.width,
+        }
         if joint is not None:
-            name = f"subscores.{self._job.attempt}"
-            if self._channel.recall(name) is None:
-                bins = agreed(self._job, joint.run(), self._data.rows, self._openings.gather)
-                self._channel.keep(name, bins.to_bytes)
+            # Anew in every session: a bank that lost its peers must find the others where it is itself.
+            bins = agreed(self._job, joint.run(), self._data.rows, self._openings.gather)
+            self._channel.put(f"subscores.{self._job.attempt}", bins.to_bytes())
+            result["partners"] = list(bins.partners)
         self._channel.note("session", inputs=encoding.width, rows=int(self._data.rows))
-        return {"encoding": digest("encoding", encoding.to_dict()), "inputs": encoding.width}
+        return result
 
     def encoding(self) -> enc.Encoding:
         """Return the encoding that the banks agreed on, opening it first where needed."""

@@ -125,6 +125,9 @@ class _Channel:
 
     keep = once
 
+    def put(self, name: str, data: bytes) -> None:
+        self._kept[name] = data
+
     def recall(self, name: str) -> bytes | None:
         return self._kept.get(name)
 

@@ -65,9 +65,14 @@ def card_of(
     figures: dict[str, Any],
     privacy: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the card of a model: what it is, of whose data, made how, how good, how private."""
-    return {
-        "name": "shared bank score",
+    """Return the card of a model: what it is, of whose data, made how, how good, how private.
+
+    With data partners the card also states who took part, and whether the model may be promoted: only if it separates
+    better than the banks' own score after equally many rounds, beyond chance. One that doesn't is registered all the
+    same, so that it is known what was tried.
+    """
+    card = {
+        "name": "shared risk model" if figures.get("serving") == "s" else "shared bank score",
         "title": proposal.title,
         "purpose": proposal.purpose,
         "job": job,
@@ -83,5 +88,13 @@ def card_of(
         "holdout": proposal.holdout,
         "seed": proposal.seed,
         "figures": figures,
+        "promotable": bool(figures.get("promotable", True)),
         "made_at": int(time.time()),
     }
+    if proposal.vertical is not None:
+        card |= {
+            "vertical": proposal.vertical.body,
+            "partners": figures.get("partners", []),
+            "comparison": figures.get("comparison"),
+        }
+    return card

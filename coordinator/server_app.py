@@ -169,7 +169,7 @@ class Server:
             witnesses,
         )
         for party in sorted(set(answers) & set(witnesses)):
-            self._told(JOINT, party, "ended", **json.loads(answers[party]))
+            self._told(JOINT, party, "ended", told=json.loads(answers[party]))
         found = {answers[bank] for bank in roster.banks}
         if len(found) != 1:
             raise JobVoid("ENCODING_DIFFERS", "the banks did not arrive at the same encoding")

@@ -73,7 +73,7 @@ class PartnerSession:
 
     def run(self) -> dict[str, Any]:
         """Run both stages; returns what the coordinator may know: seconds, and whether bins were published."""
-        job, channel = self._job, self._channel
+        channel = self._channel
         opened = channel.recall(OPENED)
         for party in (*self._banks, self._terms.compute):
             channel.send(party, vertical.STATE, b"new" if opened is None else b"opened", STATE)
@@ -91,7 +91,7 @@ class PartnerSession:
         return {
             "published": found.informative,
             "seconds": {name: round(taken, 1) for name, taken in self._seconds.items()},
-        } | {"job": job.id}
+        }
 
     def _timed(self, what: str, act: Callable[[], Any]) -> Any:
         began = time.monotonic()

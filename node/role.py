@@ -65,6 +65,10 @@ class Channel(Protocol):
         """Like :meth:`once`, where the order of steps may differ after a crash: what is kept decides."""
         ...
 
+    def put(self, name: str, data: bytes) -> None:
+        """Keep bytes like :meth:`keep`, in the place of what was kept before."""
+        ...
+
     def recall(self, name: str) -> bytes | None:
         """Return what a step of this job kept, or None."""
         ...

@@ -175,6 +175,10 @@ class DurableChannel:
             self._parts.vault.put(self._job.id, name, data)
         return data
 
+    def put(self, name: str, data: bytes) -> None:
+        """See ``node.role.Channel``."""
+        self._parts.vault.put(self._job.id, name, data)
+
     def recall(self, name: str) -> bytes | None:
         """See ``node.role.Channel``."""
         return self._parts.vault.get(self._job.id, name)
