@@ -52,6 +52,9 @@ KEYS = 200
 CERTIFIED_DAYS = 365
 EPOCHS = (1,)
 
+TOLERANCE = 120
+"""Seconds after which a member's word is too old: one machine has one clock, but may have much else to do."""
+
 
 @dataclass(frozen=True)
 class Institution:
@@ -92,12 +95,18 @@ class Stand:
         """Whether the directory holds a ledger."""
         return (self.directory / "stand.json").exists()
 
-    def create(self, institutions: Sequence[Institution] = INSTITUTIONS, port: int = 0) -> None:
+    def create(
+        self,
+        institutions: Sequence[Institution] = INSTITUTIONS,
+        port: int = 0,
+        clock_tolerance: int = TOLERANCE,
+    ) -> None:
         """Found the ledger: keys, contracts, genesis, certificates and every service's configuration.
 
         Args:
             institutions: who takes part; banks are the chain's members.
             port: first port of all, or 0 for any free ones.
+            clock_tolerance: seconds after which a member's word is too old.
 
         Raises:
             ConfigurationError: ``STAND_EXISTS``, or the engine is not installed.
@@ -110,7 +119,7 @@ class Stand:
         names = ["chain", *(f"member/{name}" for name in members), *(each.name for each in institutions)]
         ports = dict(zip(names, _ports(len(names), port), strict=True))
         authority = founding.authority(self.directory / "chain/authority")
-        genesis = self._found(authority, members)
+        genesis = self._found(authority, members, clock_tolerance)
         if genesis.registry is None:
             raise ConfigurationError("CHAIN_BARE", "The genesis document deploys no ledger.")
         domain = Domain(genesis.chain.chain_id, genesis.registry.address, genesis.consortium)
@@ -137,13 +146,13 @@ class Stand:
         }
         write_private(self.directory / "stand.json", (json.dumps(stand, indent=1) + "\n").encode())
 
-    def _found(self, authority: founding.Authority, members: Sequence[str]) -> Genesis:
+    def _found(self, authority: founding.Authority, members: Sequence[str], tolerance: int) -> Genesis:
         chain = self.directory / "chain"
         operator = ledger_keys.create(chain / "operator/keys")
         keys = {name: ledger_keys.create(chain / name / "keys") for name in members}
         public = [keys[name].member(name) for name in members]
         with ThreadPoolExecutor(1) as pool:  # a loop of its own, also where the caller's thread runs one
-            founded = founding.body(authority, operator.member("operator"), public)
+            founded = founding.body(authority, operator.member("operator"), public, clock_tolerance=tolerance)
             body = pool.submit(asyncio.run, founded).result()
         signed = document.sign(genesis_document.KIND, body, "operator", operator.identity)
         for name in members:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ledger.abi import Event
+from ledger.commitments import WEEK
 from ledger.index import tables
 
 _LAYOUT = (
@@ -70,6 +71,15 @@ class Slot:
             values.append(number & ((1 << bits) - 1))
             number >>= bits
         return cls(*values)
+
+    def at(self, time: int) -> tuple[str, list[str]]:
+        """Return (state, names of the flags that are up) at a time in Unix seconds; expiry is computed."""
+        lapsed = GRADES[self.grade] == "attested" and self.end == 0 and time // WEEK > self.lapse_week
+        end = "void" if lapsed else ENDS[self.end]
+        flags = (
+            self.flags & 3 | (4 if self.dispute_until > time else 0) | (8 if self.hold_until > time else 0)
+        )
+        return (GRADES[self.grade] if end == "live" else end), flag_names(flags)
 
 
 def flag_names(flags: int) -> list[str]:

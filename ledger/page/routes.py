@@ -95,7 +95,7 @@ class Pages:
         """Return what the first page shows."""
         tray, standing = self.runtime.tray, self.runtime.desk.standing
         return {
-            "receivables": [_described(standing.describe(each)) for each in tray.receivables()],
+            "receivables": [_described(standing.summary(each)) for each in tray.receivables()],
             "requests": [_asked(request_json(each)) for each in tray.requests()],
         }
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from ledger.commitments import ZERO, Body, Ticket, tags_hash
 from ledger.dossier import Dossier
+from ledger.eip712 import Intent
 from ledger.intents import (
     AttestIntent,
     ConfirmIntent,
@@ -36,7 +37,16 @@ from protocol.canonical import lp
 from protocol.errors import LedgerError, NotApproved, ProtocolError
 
 _ROLE = {"confirm": Role.OBLIGOR, "attest": Role.BANK, "pledge": Role.BANK}
-KINDS = ("confirm", "attest", "pledge", "transfer", "settle-lien", "settle-free")
+KINDS: dict[str, type[Intent]] = {
+    "confirm": ConfirmIntent,
+    "attest": AttestIntent,
+    "pledge": PledgeConsent,
+    "transfer": TransferIntent,
+    "settle-lien": SettleLienIntent,
+    "settle-free": SettleFreeIntent,
+}
+"""The statement of each kind of request."""
+
 MAX_OPEN = 10_000
 """Open requests that a tray holds; beyond that peers are told to wait."""
 
@@ -109,7 +119,8 @@ class Answering:
         if not isinstance(name, str) or len(name) != 32 or kind not in KINDS or not isinstance(content, dict):
             raise malformed("request")
         claim = statements.word(message.get("claim"), "claim")
-        if len(self._tray.requests(None, OPEN)) >= MAX_OPEN:
+        _check_content(kind, content)
+        if self._tray.waiting() >= MAX_OPEN:
             raise LedgerError("TRAY_FULL", "Too many requests wait here.", "Ask again later.")
         request = self._tray.add(IN, peer, kind, claim, content, id_=name)
         if (request.peer, request.kind, request.claim) != (peer, kind, claim):
@@ -305,6 +316,21 @@ class Answering:
         if request.content.get("opening"):
             content["opening"] = request.content["opening"]
         self._tray.keep(request.claim, part, content, dossier.file)
+
+
+def _check_content(kind: str, content: dict[str, Any]) -> None:
+    """Refuse what is not shaped as a request of its kind, before it is kept or shown."""
+    statements.read_statement(KINDS[kind], content.get("statement"))
+    statements.read_signer(content.get("signature"))
+    note = content.get("note", {})
+    if not isinstance(note, dict) or set(note) - {"minor"} or type(note.get("minor", 0)) is not int:
+        raise malformed("note")
+    if set(content) - {"statement", "signature", "dossier", "opening", "note"}:
+        raise malformed("content")
+    if "dossier" in content:
+        Dossier.from_json(content["dossier"])
+    if "opening" in content:
+        statements.read_opening(content["opening"])
 
 
 def mismatch() -> LedgerError:

@@ -198,7 +198,7 @@ def _operator_routes(app: FastAPI, runtime: Runtime) -> None:
 
     @app.get("/v1/receivables", dependencies=own)
     def receivables() -> list[dict[str, Any]]:
-        return [desk.standing.describe(each) for each in tray.receivables()]
+        return [desk.standing.summary(each) for each in tray.receivables()]
 
     @app.get("/v1/receivables/{claim}", dependencies=own)
     def receivable(claim: str) -> dict[str, Any]:

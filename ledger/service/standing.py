@@ -7,6 +7,7 @@ blocks only. A claim that the chain does not know is a draft, anchored or not ye
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -105,6 +106,27 @@ class Standing:
             "timeline": self.timeline(claim),
             "created_at": receivable.created_at,
         }
+
+    def summary(self, receivable: Receivable) -> dict[str, Any]:
+        """Return a line of a list: from the index, which is a moment behind; nothing is decided by it."""
+        table = tables.claims
+        with self._kernel.engine.begin() as db:
+            row = db.execute(sa.select(table.c.packed).where(table.c.claim == receivable.claim)).one_or_none()
+        shown = {
+            "claim": receivable.claim.hex(),
+            "part": receivable.part,
+            "invoice": receivable.content["dossier"]["invoice"],
+            "created_at": receivable.created_at,
+        }
+        if row is None:
+            state = "draft" if self.anchored(receivable) else "anchoring"
+            shares = {"cap": 0, "pledged": 0, "free": 0}
+            return {**shown, "state": state, "grade": "none", "flags": [], "shares": shares}
+        slot = folding.Slot.of(bytes(row.packed))
+        state, flags = slot.at(int(time.time()))
+        free = max(slot.cap - slot.pledged, 0) if state in ("confirmed", "attested") else 0
+        shares = {"cap": slot.cap, "pledged": slot.pledged, "free": free}
+        return {**shown, "state": state, "grade": GRADES[slot.grade], "flags": flags, "shares": shares}
 
     def liens(self, claim: bytes) -> list[dict[str, Any]]:
         """Return a claim's liens from the index; ``own`` marks this institution's, nobody else is named."""

@@ -206,6 +206,21 @@ class Tray:
             rows = db.execute(query).all()
         return [self._request(row) for row in rows]
 
+    def under_way(self) -> list[Request]:
+        """Return what the worker looks after: what was sent here, and what others have not answered yet."""
+        table = tables.requests
+        asked = (table.c.state == OPEN) & (table.c.direction == OUT)
+        query = sa.select(table).where((table.c.state == SENT) | asked)
+        with self._engine.begin() as db:
+            return [self._request(row) for row in db.execute(query).all()]
+
+    def waiting(self) -> int:
+        """Return how many requests of others wait for an answer."""
+        table = tables.requests
+        query = sa.select(sa.func.count()).where(table.c.state == OPEN, table.c.direction == IN)
+        with self._engine.begin() as db:
+            return int(db.execute(query).scalar_one())
+
     def step(self, name: str, state: str, code: str = "", detail: Mapping[str, Any] | None = None) -> None:
         """Take a request to a state."""
         table = tables.requests

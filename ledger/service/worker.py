@@ -63,7 +63,7 @@ class Worker:
             self.problem = None
         except ConcordatError as error:
             self.problem = error
-        waiting = self._tray.requests(None, SENT, OPEN)
+        waiting = self._tray.under_way()
         for request in waiting:
             self._look_after(request)
         if self._clock() >= self._tell_after and not self._tell():

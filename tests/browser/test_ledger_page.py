@@ -36,7 +36,7 @@ pytestmark = [
 def stand() -> Iterator[Stand]:
     # A Unix socket's path must stay short, which pytest's own temporary directories don't promise.
     made = Stand(Path(tempfile.mkdtemp(prefix="ls-")))
-    made.create()
+    made.create(clock_tolerance=240)
     try:
         made.up(patience=240)
         yield made
