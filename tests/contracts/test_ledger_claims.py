@@ -10,9 +10,7 @@ from ledger_document import Document
 from ledger_moves import attested, confirmed, dispute, pause, pledged, renew, revoke, upgrade
 from ledger_world import DAY, World
 
-from ledger.commitments import FULL, WEEK, ZERO, TagSet, tags_hash
-from ledger.eip712 import new_nonce
-from ledger.intents import ConfirmIntent
+from ledger.commitments import FULL, WEEK, ZERO, TagSet
 from ledger.mandates import CancelIntent
 from ledger.signers import AccountKey, Custodian, Party, Role, certify
 
@@ -360,11 +358,3 @@ def test_council_keys_do_not_confirm_attest_or_pledge(world: World) -> None:
     bank = world.party(Role.BANK, key=key)
     assert Document.new(world).attest(bank).refusal.name == "CouncilKey"
     assert confirmed(world).pledge(bank, 1).refusal.name == "CouncilKey"
-
-
-def test_case_38_39_a_confirmed_claim_says_unique_never_genuine() -> None:
-    # Nothing in a status speaks of authenticity: the grade says who signed.
-    fields = ConfirmIntent.TYPE
-    assert "genuine" not in fields
-    assert tags_hash([]) != tags_hash([TagSet(1, ())])
-    assert new_nonce() != new_nonce()

@@ -77,7 +77,7 @@ def chain() -> ProofChain:
 # ---- what is said
 
 
-def test_absence_says_this_registry_and_these_epochs_and_no_more(chain: ProofChain) -> None:
+def test_case_57_absence_says_this_registry_and_these_epochs_and_no_more(chain: ProofChain) -> None:
     found = prove(chain, ABSENCE)
     assert (found.status, found.grade) == (Status.ABSENT, Grade.NONE)
     assert "No claim in this registry and these epochs (1 to 1)" in found.proved[0]
@@ -224,7 +224,7 @@ def test_an_unanchored_document_is_not_proved(chain: ProofChain) -> None:
         assert caught.value.code in ("PROOF_NOT_ANCHORED", "MERKLE_INCLUSION")
 
 
-def test_words_claim_no_more_than_the_registry_knows(chain: ProofChain) -> None:
+def test_cases_38_39_words_claim_no_more_than_the_registry_knows(chain: ProofChain) -> None:
     claim(chain)
     texts = [prove(chain, PRESENCE).text(), prove(chain, leaf(chain)[0]).text()]
     texts.append(prove(chain, Absence(((b"\x66" * 32,),))).text())
