@@ -163,12 +163,13 @@ class BankData:
         """Return the trainer of stage S of an attempt, on the rows of the bank score's."""
         from bank_node.shared_model import SharedTrainer
 
-        if self._further is None or self._further[0] != seeds.own:
+        key = sha256(seeds.own + known.to_bytes()).digest()
+        if self._further is None or self._further[0] != key:
             vertical = self._proposal.vertical
             assert vertical is not None
             bins = known.chosen(~self._held_out)
             made = SharedTrainer(trainer, self._proposal.recipe, vertical.recipe, bins)
-            self._further = (seeds.own, made)
+            self._further = (key, made)
         return self._further[1]
 
     def further_shape(self, encoding: Encoding, known: SubScores) -> Shape:

@@ -9,8 +9,9 @@ Files of a model's folder:
 - ``figures.json``: the hold-out's figures.
 
 Scores. With bins S answers, averaged in log-odds with the head where the bank has one; without, since every partner is
-down or none took part, H. Rows that a partner doesn't know have flags that S was trained with. What answers goes
-through the line that the hold-out showed; a job without partners keeps H as it was trained.
+down or none took part, H. A row that some partner doesn't know has a flag that S was trained with; of a row that none
+knows S can say no more than H, and H says it better (measured: .738 against .729 on such rows), so that there S is H.
+What answers goes through the line that the hold-out showed; a job without partners keeps H as it was trained.
 
 Invariants:
     - What was written reads back to the same scores, and a file that was changed is refused.
@@ -31,6 +32,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bank_node.encoding import Encoding
+from bank_node.subscores import MISSING
 from node.keystore import write_private
 from protocol.canonical import digest, encode
 from protocol.errors import ConfigurationError, DataError, ProtocolError
@@ -119,11 +121,14 @@ class RiskModel:
         if bins.shape != (len(frame), len(self.partners)):
             raise DataError("SCORE_BINS", "There is not one bin for every row and partner of the model.")
         inputs = beside(bins)
-        found[S] = network_logits(self.encoding, self.s, frame, self.recipe, inputs).mean(axis=1)
+        s = network_logits(self.encoding, self.s, frame, self.recipe, inputs).mean(axis=1)
+        unknown = (bins == MISSING).all(axis=1)
+        found[S] = np.where(unknown, found[H], s)
         if self.head is not None:
             from bank_node.head import averaged
 
-            found[S_HEAD] = averaged(found[S], self.head.log_odds(frame, found[H], bins))
+            both = averaged(s, self.head.log_odds(frame, found[H], bins))
+            found[S_HEAD] = np.where(unknown, found[H], both)
         return found
 
     def score(self, frame: pd.DataFrame, bins: Bins | None = None) -> Answer:

@@ -37,7 +37,7 @@ from protocol.subscore import BINS
 STEPS = BINS - 1
 WIDTH = STEPS + 2
 """Inputs of one partner's bin."""
-DROP = 0.0
+DROP = 0.05
 """Probability with which a partner's bin is taken from a row of a batch."""
 
 

@@ -14,18 +14,22 @@ A null partner holds the first partner's table with its rows permuted, and must 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from bank_node import head, scoring, shared_model, training
+from bank_node.risk_model import H_PLUS, S_HEAD, H, RiskModel, S
 from bank_node.subscores import MISSING
-from benchmarks import datasets
+from benchmarks import baselines, datasets
 from benchmarks.quality import bank_inputs, encoding_of, key, summed
 from protocol import product, release, ring, subscore
 from protocol.job import Recipe, SharedRecipe
@@ -171,17 +175,6 @@ class Consortium:
             weights = training.weights_from(self._sum(updates), self.networks)
         self.h = weights
         self.test_bank = np.arange(len(split.test)) % datasets.BANKS
-        self.h_logit = self._logits(weights, split.test)
-        self.out_of_fold = [
-            scoring.out_of_fold_logits(
-                self.encoding,
-                weights,
-                rows,
-                RECIPE,
-                training.half_of(rows["id"].tolist(), key("salt", split.seed)),
-            )
-            for rows in split.banks
-        ]
 
     def shared(
         self, bins: Sequence[Bins], drop: float = shared_model.DROP, shared: SharedRecipe = SHARED
@@ -197,25 +190,185 @@ class Consortium:
             pair = shared_model.pair_from(self._sum(updates), trainers[0].shape)
         return pair
 
-    def score(self, weights: NDArray[np.float32], bins: Bins | None = None) -> Float64:
-        """Return the log-odds of the test rows."""
-        return self._logits(weights, self.split.test, bins)
-
-    def heads(self, bins: Sequence[Bins], test: Bins) -> Float64:
-        """Return the log-odds of the test rows by each bank's own head."""
-        found = np.full(len(test), np.nan)
-        for bank, (rows, own) in enumerate(zip(self.split.banks, bins, strict=True)):
-            folds = head.folds_of(rows["id"].tolist(), key("salt", self.split.seed))
-            outcome = rows["outcome"].to_numpy(dtype=np.int8)
-            made = head.fit(self.columns, rows, outcome, self.out_of_fold[bank], own, folds, bank)
+    def scores(self, bins: Sequence[Bins], test: Bins, heads: bool = True) -> dict[str, Float64]:
+        """Train on the banks' bins; return the log-odds of the test rows by model, each bank's head on its own rows."""
+        pair = self.shared(bins)
+        made: list[head.Head | None] = [None] * datasets.BANKS
+        if heads:
+            made = [self._head(bank, own) for bank, own in enumerate(bins)]
+        found: dict[str, Float64] = {}
+        for bank, own_head in enumerate(made):
             here = self.test_bank == bank
-            if made is not None:
-                found[here] = made.log_odds(self.split.test[here], self.h_logit[here], test[here])
+            model = RiskModel(
+                self.encoding, RECIPE, self.h, pair.h_plus, pair.s, ("",) * test.shape[1], own_head
+            )
+            for name, z in model.log_odds(self.split.test[here], test[here]).items():
+                found.setdefault(name, np.full(len(test), np.nan))[here] = z
         return found
 
-    def _logits(self, weights: NDArray[np.float32], rows: pd.DataFrame, bins: Bins | None = None) -> Float64:
-        beside = None if bins is None else shared_model.beside(bins)
-        return scoring.network_logits(self.encoding, weights, rows, RECIPE, beside).mean(axis=1)
+    def _head(self, bank: int, bins: Bins) -> head.Head | None:
+        rows = self.split.banks[bank]
+        ids, salt = rows["id"].tolist(), key("salt", self.split.seed)
+        h = scoring.out_of_fold_logits(self.encoding, self.h, rows, RECIPE, training.half_of(ids, salt))
+        outcome = rows["outcome"].to_numpy(dtype=np.int8)
+        return head.fit(self.columns, rows, outcome, h, bins, head.folds_of(ids, salt), bank)
 
     def _sum(self, updates: Sequence[Float64]) -> Float64:
         return summed(updates, training.FRACTION_BITS, training.UPDATE_LIMIT)
+
+
+def ceiling(
+    dataset: datasets.Dataset, split: datasets.Split, held: Sequence[Partner], place: Mapping[str, int]
+) -> Float64:
+    """Return the PD of the test rows by boosted trees on all rows and all columns, which nobody may pool."""
+
+    def inputs(rows: pd.DataFrame) -> pd.DataFrame:
+        at = [place[one] for one in rows["id"]]
+        own = baselines.inputs(dataset.columns, rows).reset_index(drop=True)
+        return pd.concat([own, *(one.frame.iloc[at].reset_index(drop=True) for one in held)], axis=1)
+
+    data = lightgbm.Dataset(inputs(split.pooled), label=split.pooled["outcome"].to_numpy())
+    model = lightgbm.train(baselines.SETTINGS, data, num_boost_round=baselines.TREES)
+    return np.asarray(model.predict(inputs(split.test)), dtype=np.float64)
+
+
+def measure(name: str, folder: Path, seeds: Sequence[int], privacy: Privacy) -> dict[str, Any]:
+    """Return one data set's figures with partners."""
+    dataset = datasets.load(name, folder)
+    ids = dataset.frame["id"].tolist()
+    place = {one: at for at, one in enumerate(ids)}
+    outcome = dataset.frame["outcome"].to_numpy()
+    held = partners(name, folder, ids)
+    everyone = np.arange(len(ids))
+    areas: dict[str, list[float]] = {}
+    gate: dict[str, list[float]] = {}
+    null_published = 0
+    for seed in seeds:
+        split = datasets.split(dataset, seed)
+        test = split.test["outcome"].to_numpy()
+        at_test = np.array([place[one] for one in split.test["id"]])
+        at_banks = [np.array([place[one] for one in rows["id"]]) for rows in split.banks]
+        trained = np.concatenate(at_banks)
+        consortium = Consortium(dataset, split)
+
+        def note(what: str, score: Float64, consortium: Consortium = consortium, seed: int = seed) -> None:
+            y = consortium.split.test["outcome"].to_numpy()
+            areas.setdefault(what, []).append(float(roc_auc_score(y, score)))
+            inside = [
+                roc_auc_score(y[consortium.test_bank == bank], score[consortium.test_bank == bank])
+                for bank in range(datasets.BANKS)
+            ]
+            areas.setdefault(f"{what}, within banks", []).append(float(np.mean(inside)))
+            print(f"{name} seed {seed} {what}: {areas[what][-1]:.4f}", file=sys.stderr, flush=True)
+
+        def publish(
+            one: Partner, listed: NDArray[np.intp], trained: NDArray[np.intp] = trained
+        ) -> Bins | None:
+            bins, p_value = published(one, listed, trained, outcome, BASE_RATES[name], privacy)
+            gate.setdefault(one.name, []).append(p_value)
+            return bins
+
+        own = [baselines.boosted_trees(dataset.columns, rows, split.test) for rows in split.banks]
+        alone = [float(roc_auc_score(test, one)) for one in own]
+        areas.setdefault("one bank's third", []).append(float(np.mean(alone)))
+        note(
+            "LightGBM, banks' columns pooled",
+            baselines.boosted_trees(dataset.columns, split.pooled, split.test),
+        )
+        note("LightGBM, all columns pooled", ceiling(dataset, split, held, place))
+        whole = {one.name: publish(one, everyone) for one in held}
+        shuffled = np.random.Generator(np.random.PCG64(1000 + seed)).permutation(len(ids))
+        null = Partner("null", held[0].rows(shuffled), held[0].frame)
+        null_published += publish(null, everyone) is not None
+        variants = {f"with {who}": [who] for who in whole} if len(held) > 1 else {}
+        for title, names in {**variants, "with all partners": list(whole)}.items():
+            known = [bins for who, bins in whole.items() if who in names and bins is not None]
+            if known:
+                _noted(note, consortium, title, np.column_stack(known), at_banks, at_test)
+        # The partners' lists are drawn apart from the splits, or they would be the training rows.
+        draw = np.random.Generator(np.random.PCG64(2000 + seed))
+        part = [publish(one, np.sort(draw.permutation(everyone)[: round(0.7 * len(ids))])) for one in held]
+        some = [one for one in part if one is not None]
+        if some:
+            _noted(note, consortium, "at 70 % coverage", np.column_stack(some), at_banks, at_test)
+    auc = {
+        what: {"mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1)) if len(v) > 1 else 0.0, "seeds": v}
+        for what, v in areas.items()
+    }
+    result: dict[str, Any] = {
+        "dataset": name,
+        "seeds": list(seeds),
+        "epsilon": privacy.epsilon,
+        "memberships": privacy.memberships,
+        "auc": auc,
+        "gate_p_values": gate,
+        "null_published": null_published,
+    }
+    mean = {what: float(np.mean(v)) for what, v in areas.items()}
+    result["targets"] = targets(name, mean, null_published)
+    return result
+
+
+def _noted(
+    note: Callable[[str, Float64], None],
+    consortium: Consortium,
+    title: str,
+    bins: Bins,
+    at_banks: Sequence[NDArray[np.intp]],
+    at_test: NDArray[np.intp],
+) -> None:
+    found = consortium.scores([bins[at] for at in at_banks], bins[at_test])
+    if title == "with all partners":
+        note("H", found[H])
+        note("H+", found[H_PLUS])
+    note(f"S {title}", found[S])
+    note(f"{HEADS} {title}", found[S_HEAD])
+
+
+def targets(name: str, mean: Mapping[str, float], null_published: int) -> dict[str, dict[str, Any]]:
+    """Return what must hold for a data set, with what was found."""
+    both, h_plus = mean[f"{HEADS} with all partners"], mean["H+"]
+    below = mean["LightGBM, all columns pooled"] - both
+    found: dict[str, tuple[float, float, bool]]
+    if name == "default-credit":
+        found = {
+            "S with heads, AUC at least": (both, 0.779, both >= 0.779),
+            "S with heads above H+ by at least": (both - h_plus, 0.038, both - h_plus >= 0.038),
+            "S with heads below the pool by at most": (below, 0.009, below <= 0.009),
+            "S, AUC at least": (mean["S with all partners"], 0.777, mean["S with all partners"] >= 0.777),
+            "at 70 % coverage above H+ by at least": (
+                mean[f"{HEADS} at 70 % coverage"] - h_plus,
+                0.025,
+                mean[f"{HEADS} at 70 % coverage"] - h_plus >= 0.025,
+            ),
+        }
+    else:
+        found = {
+            "S with heads below H+ by at most": (h_plus - both, 0.001, h_plus - both <= 0.001),
+            "S with heads below the pool by at most": (below, 0.010, below <= 0.010),
+        }
+    found["null partners that publish, at most"] = (float(null_published), 0.0, null_published == 0)
+    return {
+        what: {"found": round(value, 5), "wanted": wanted, "holds": holds}
+        for what, (value, wanted, holds) in found.items()
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the figures as Markdown tables."""
+    rows = [what for result in results for what in result["auc"]]
+    lines = [
+        "| test AUC | " + " | ".join(r["dataset"] for r in results) + " |",
+        "|---" * (len(results) + 1) + "|",
+    ]
+    for what in dict.fromkeys(rows):
+        cells = [
+            f"{r['auc'][what]['mean']:.4f} ± {r['auc'][what]['sd']:.4f}" if what in r["auc"] else "-"
+            for r in results
+        ]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    for result in results:
+        for what, one in result["targets"].items():
+            verdict = "holds" if one["holds"] else "DOES NOT HOLD"
+            lines.append(f"{result['dataset']}: {what} {one['wanted']}: {one['found']:.4f}, {verdict}")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Three banks that train H, H+ and S in one process, with partners' bins that a test makes up.
 
-The banks' real code, keys, masks and openings; what stands in for stages V and P is a line that keeps the bins where the
-session would leave them. Sums that the server adds are recorded.
+The banks' real code, keys, masks and openings; what stands in for stages V and P is a line that keeps the bins where
+the session would leave them. Sums that the server adds are recorded.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Relay:
             return step in self.openings and not self.openings[step].missing
 
         with self.changed:
-            assert self.changed.wait_for(there, timeout=60) and not self.failed, step
+            assert self.changed.wait_for(there, timeout=60), step
+            assert not self.failed, step
             if sender != COORDINATOR:
                 return self.mail[sender, recipient, step]
             if step == "roster":
@@ -142,6 +143,9 @@ class MemoryChannel:
         return self.kept[name]
 
     keep = once
+
+    def put(self, name: str, data: bytes) -> None:
+        self.kept[name] = data
 
     def recall(self, name: str) -> bytes | None:
         return self.kept.get(name)
@@ -196,9 +200,7 @@ class World:
         self.relay = Relay(roster)
         public = {party: key.public for party, key in keys.items()}
         self.channels = {bank: MemoryChannel(bank, keys[bank], public, self.relay) for bank in BANKS}
-        self.data = {
-            bank: BankData(tables[bank], DATASET, asked, self.job, models / bank) for bank in BANKS
-        }
+        self.data = {bank: BankData(tables[bank], DATASET, asked, self.job, models / bank) for bank in BANKS}
         for bank, bins in (known or {}).items():
             self.channels[bank].keep("subscores.0", bins.to_bytes)
         self.scores = {

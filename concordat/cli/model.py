@@ -25,7 +25,7 @@ def list_models(
         format,
         {"models": found},
         lambda: table(
-            ("version", "state", "made", "AUC", "KS", "release", "banks", "title"),
+            ("version", "state", "made", "AUC", "KS", "promotable", "release", "banks", "title"),
             [
                 (
                     model["version"],
@@ -33,6 +33,7 @@ def list_models(
                     moment(model["created_at"]),
                     f"{model['card']['figures']['auc']:.4f}",
                     f"{model['card']['figures']['ks']:.4f}",
+                    _yes(model["card"].get("promotable", True)),
                     model["card"]["release"]["kind"],
                     len(model["card"]["banks"]),
                     model["card"]["title"],
@@ -83,6 +84,35 @@ def describe(model: dict[str, Any]) -> str:
         ("Brier", f"{figures['brier']:.4f}"),
         ("calibration slope", "-" if slope is None else f"{slope:.3f}"),
         ("hold-out", f"{figures['holdout_rows']:,} rows, {figures['holdout_defaults']:,} defaults"),
+        *_partners(card),
+        ("promotable", _yes(card.get("promotable", True))),
         ("signed by", f"{len(model['statements'])} banks"),
     ]
     return facts(lines)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _partners(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a card states of data partners; nothing for a job without."""
+    vertical, figures = card.get("vertical"), card["figures"]
+    if vertical is None:
+        return []
+    coverage = figures.get("coverage", {})
+    stand = ", ".join(
+        f"{name} (covers {coverage[name]:.0%})" for name in card["partners"] if name in coverage
+    )
+    lost = sorted(set(vertical["partners"]) - set(card["partners"]))
+    lines = [("partners", stand or "none"), ("without", ", ".join(lost) or "none")]
+    titles = {"h": "bank score", "h_plus": "same rounds, no partner", "s": "S", "s_head": "S with heads"}
+    lines += [
+        (f"AUC, {titles.get(name, name)}", f"{found['auc']:.4f}")
+        for name, found in figures.get("models", {}).items()
+    ]
+    compared = card.get("comparison")
+    if compared is None:
+        return [*lines, ("gain over no partner", "not measured: no partner took part")]
+    interval = f"95 % interval {compared['lower']:+.4f} to {compared['upper']:+.4f}"
+    return [*lines, ("gain over no partner", f"{compared['difference']:+.4f} AUC, {interval}")]
