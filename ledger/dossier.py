@@ -3,7 +3,7 @@
 Specification: ledger protocol, sections 1 to 3. The ledger sees three salted commitments ::
 
     terms hash = SHA-256(lp("concordat/ledger-terms/v1", salt, canonical JSON of parties, payable, dates, account))
-    doc root   = RFC 6962 root over "concordat/field/v1" || lp(count, index, name, value) || salt, names ascending
+    doc root   = root of the salted fields (`ledger.proofs.fields`)
     claim id   = RFC 6962 leaf hash of the draft (owner, tags, terms, documents, framework contract, draft salt)
 
 Invariants: every salt is 32 fresh bytes, so equal invoices give unrelated commitments; whoever gets a dossier
@@ -23,13 +23,12 @@ from typing import Any
 
 from ledger.commitments import NO_CONTRACT, Draft, TagSet, due_week, new_salt, tags_hash
 from ledger.invoice import Invoice
+from ledger.proofs.fields import SaltedFields
 from protocol import canonical
 from protocol.canonical import lp
 from protocol.errors import ProtocolError
-from protocol.merkle import MerkleTree, leaf_hash
 
 _TERMS = "concordat/ledger-terms/v1"
-_FIELD = b"concordat/field/v1"
 _DAY = 86_400
 
 
@@ -82,11 +81,7 @@ class Dossier:
     @property
     def doc_root(self) -> bytes:
         """Root of the document tree, 32 bytes."""
-        fields = sorted(self.fields.items())
-        return MerkleTree(
-            leaf_hash(_FIELD + lp(len(fields), index, name, value) + self.field_salts[name])
-            for index, (name, value) in enumerate(fields)
-        ).root()
+        return SaltedFields.of(self.fields, dict(self.field_salts)).root()
 
     @property
     def due_week(self) -> int:
