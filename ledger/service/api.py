@@ -4,7 +4,8 @@ Invariants:
     - Two kinds of callers: the institution's own operator and systems (``/v1``, the operator's token) and peers
       (``/v1/peer``, the token that the pair shares). Neither token opens the other's routes.
     - A mutating route takes an ``Idempotency-Key`` where repeating it would act twice.
-    - Nothing that a caller sent is quoted in an error, and nothing of a dossier is logged.
+    - Nothing that a caller sent is quoted in an error, and nothing of a dossier is logged: of an unforeseen fault only
+      its type and place are.
     - Requests for another host name, or with an ``Origin`` of another site, are refused before they are read.
 """
 
@@ -12,9 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
@@ -142,7 +147,14 @@ def _guard(app: FastAPI, runtime: Runtime) -> None:
         length = request.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY or "transfer-encoding" in request.headers:
             return problem(DataError("REQUEST_SIZE", "The request is too large, or does not say how large."))
-        return await call_next(request)
+        try:
+            return await call_next(request)
+        except Exception as error:  # noqa: BLE001 - the outermost edge; a message could hold a cell of a document
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}:{frame.lineno}"
+            fault = {"event": "fault", "type": type(error).__name__, "where": where}
+            sys.stderr.write(json.dumps(fault) + "\n")
+            return problem(ConcordatError("INTERNAL", f"a fault of the program ({type(error).__name__})"))
 
     @app.exception_handler(ConcordatError)
     async def refuse(request: Request, error: ConcordatError) -> Response:
@@ -154,10 +166,6 @@ def _guard(app: FastAPI, runtime: Runtime) -> None:
             {".".join(str(part) for part in each["loc"][1:]) or "body" for each in error.errors()}
         )
         return problem(DataError("INPUT_INVALID", f"Missing, unknown or wrong: {', '.join(fields)}."))
-
-    @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> Response:
-        return problem(ConcordatError("INTERNAL", f"a fault of the program ({type(error).__name__})"))
 
 
 def _bearer(authorization: str) -> str:

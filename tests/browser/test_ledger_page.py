@@ -20,6 +20,7 @@ from concordat.ledger_stand import Stand
 from ledger.engine.packages import directory
 
 CHROMIUM = "/usr/bin/chromium"
+expect.set_options(timeout=30_000)
 
 pytestmark = [
     pytest.mark.browser,
@@ -113,7 +114,7 @@ class Operator:
     def state(self, claim: str, text: str) -> None:
         """Wait until the page, by itself, shows a state."""
         self.page.goto(f"{self.home}/receivables/{claim}")
-        expect(self.page.locator("#state")).to_have_text(text, timeout=30_000)
+        expect(self.page.locator("#state")).to_have_text(text)
 
     def shot(self, name: str) -> None:
         folder = os.environ.get("CONCORDAT_SHOTS")
@@ -142,12 +143,12 @@ def test_a_receivables_life_on_the_page(browser: Browser, stand: Stand, invoice:
     supplier.ask(claim, "pledge", "bank-b", share="60")
     bank_a.accept("Pledge")
     bank_a.state(claim, "confirmed")
-    expect(bank_a.page.locator("#pledged")).to_have_text("60 %", timeout=30_000)
+    expect(bank_a.page.locator("#pledged")).to_have_text("60 %")
     expect(bank_a.page.locator(".own")).to_have_text("ours")
     bank_b.accept("Pledge")
     bank_b.page.goto(f"{bank_b.home}/receivables/{claim}")
     refusal = bank_b.page.locator("#requests .refusal")
-    expect(refusal).to_contain_text("40 % can still be pledged", timeout=30_000)
+    expect(refusal).to_contain_text("40 % can still be pledged")
     expect(refusal).not_to_contain_text("bank-a")
     expect(bank_b.page.locator("body")).not_to_contain_text("Bank A")
     bank_b.shot("refused")
@@ -155,10 +156,10 @@ def test_a_receivables_life_on_the_page(browser: Browser, stand: Stand, invoice:
     core.ask(claim, "settle", "bank-a", amount="8000")
     bank_a.accept("Payment to the bank")
     bank_a.page.goto(f"{bank_a.home}/receivables/{claim}")
-    expect(bank_a.page.locator("#pledged")).to_have_text("50 %", timeout=30_000)
+    expect(bank_a.page.locator("#pledged")).to_have_text("50 %")
     bank_a.page.get_by_role("button", name="Release the lien").click()
     bank_a.page.goto(f"{bank_a.home}/receivables/{claim}")
-    expect(bank_a.page.locator("#timeline")).to_contain_text("A lien was released", timeout=30_000)
+    expect(bank_a.page.locator("#timeline")).to_contain_text("A lien was released")
 
     supplier.ask(claim, "transfer", "bank-b")
     bank_b.accept("Transfer")
@@ -171,7 +172,6 @@ def test_a_receivables_life_on_the_page(browser: Browser, stand: Stand, invoice:
             "A lien was released",
             "Transferred",
         ],
-        timeout=30_000,
     )
     bank_b.shot("receivable")
     for each in (supplier, core, bank_a, bank_b):

@@ -14,11 +14,14 @@
     window.htmx.ajax("GET", "/verify/" + digits, { target: "#verdicts", swap: "innerHTML" });
   }
 
-  input.addEventListener("change", () => {
+  function chosen() {
     if (input.files.length === 1) {
       verify(input.files[0]);
     }
-  });
+  }
+
+  input.addEventListener("change", chosen);
+  chosen(); // a file may have been chosen before this script ran
   drop.addEventListener("dragover", (event) => {
     event.preventDefault();
     drop.classList.add("over");
