@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from protocol import contract as contracts
 from protocol.errors import ConfigurationError
-from protocol.job import Deadlines, DpRecipe, Proposal, Recipe, Release
+from protocol.job import Deadlines, DpRecipe, Proposal, Recipe, Release, Vertical
 from protocol.settings import Section, parse
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -32,6 +32,9 @@ class JobFile(Section):
     min_rows: int = Field(default=500, description="Fewest rows with which a bank takes part.")
     seed: int | None = Field(default=None, description="A stated seed; never with a private release.")
     release: Release = Release()
+    vertical: Vertical | None = Field(
+        default=None, description="What data partners bring in; none by default."
+    )
     recipe: Recipe = Recipe()
     dp_recipe: DpRecipe = DpRecipe()
     deadlines: Deadlines = Deadlines()
@@ -70,7 +73,7 @@ def proposal_body(job: JobFile, source: Path, consortium: str, banks: Sequence[s
         "code": "0" * 64,
         **job.model_dump(mode="json"),
         "banks": sorted(banks if job.banks is None else job.banks),
-        "witnesses": sorted(job.witnesses),
+        "witnesses": sorted({*job.witnesses, *_partners(job)}),
         "contract": _contract(job.contract, source),
         "submitted_at": int(time.time()),
         "nonce": secrets.token_hex(32),
@@ -81,6 +84,11 @@ def proposal_body(job: JobFile, source: Path, consortium: str, banks: Sequence[s
         raise contracts.explain(error, Proposal, str(source), "JOB_INVALID") from None
     # The coordinator fills in its own consortium and the hash of its release.
     return {name: value for name, value in proposal.body.items() if name not in ("consortium", "code")}
+
+
+def _partners(job: JobFile) -> tuple[str, ...]:
+    """Return the parties that the joint stages need; they needn't be named twice."""
+    return (*job.vertical.partners, job.vertical.compute) if job.vertical else ()
 
 
 def _contract(named: str, source: Path) -> str:

@@ -157,10 +157,32 @@ def described(desk: Desk, row: dict[str, Any], proposal: Proposal) -> dict[str, 
         "leaves": [
             entry.__dict__ for entry in leaving(proposal, desk.config.node.name, desk.config.node.role)
         ],
+        "privacy": spending(desk, proposal),
         "code": {"own": desk.code, "equal": proposal.code == desk.code},
         "contract": contract,
         "why_not_approved_without_asking": objections,
     }
+
+
+def spending(desk: Desk, proposal: Proposal) -> list[dict[str, Any]]:
+    """Return what releases to each partner have cost so far, and would with this job: epsilon now and after."""
+    from node.keep import keep_of
+    from node.privacy import PrivacyBook
+    from protocol.release import mu_of
+
+    terms, role = proposal.vertical, desk.config.node.role
+    if terms is None or terms.epsilon is None or role not in ("bank", "compute"):
+        return []
+    limit = desk.config.privacy
+    spent = PrivacyBook(keep_of(desk.config)).spent()
+    mu = mu_of(terms.epsilon, terms.delta)
+    found = []
+    for partner in terms.partners:
+        now, after = spent.after(partner, {proposal.contract}, mu, limit.delta)
+        found.append(
+            {"partner": partner, "now": now, "after": after, "limit": limit.epsilon, "delta": limit.delta}
+        )
+    return found
 
 
 def screen(answer: dict[str, Any], proposal: Proposal) -> str:
@@ -202,6 +224,17 @@ def screen(answer: dict[str, Any], proposal: Proposal) -> str:
             ],
         ),
     ]
+    if answer["privacy"]:
+        parts.append(
+            "What releases to partners cost here (epsilon per enterprise, all jobs under this contract):\n"
+            + table(
+                ("partner", "now", "with this job", "limit"),
+                [
+                    (one["partner"], f"{one['now']:.2f}", f"{one['after']:.2f}", f"{one['limit']:.2f}")
+                    for one in answer["privacy"]
+                ],
+            )
+        )
     if answer["why_not_approved_without_asking"]:
         parts.append(
             "Why it waits for a person:\n"

@@ -24,7 +24,7 @@ from node.keystore import Keystore
 from node.store import Store, egress
 from protocol import contract as contracts
 from protocol.contract import DataContract, Dataset, Field
-from protocol.job import Proposal, Release
+from protocol.job import Proposal, Release, Vertical
 
 NAME = "north-bank"
 CONTRACT = DataContract(
@@ -335,6 +335,29 @@ class TestJobs:
         of_witness = {entry.what for entry in leaving(proposal, "tax-office", "government")}
         assert "masked update" in of_bank
         assert not {"masked update", "masked sum", "sealed key"} & of_witness
+
+    def test_with_partners_say_what_each_party_gives(self) -> None:
+        vertical = Vertical(partners=("shop",), compute="sums", epoch="e", base_rate=0.2, rows=1000)
+        proposal = proposal_of(witnesses=("shop", "sums"), vertical=vertical)
+        of = {
+            party: {(entry.what, entry.to) for entry in leaving(proposal, party, role)}
+            for party, role in ((NAME, "bank"), ("shop", "e-commerce"), ("sums", "compute"))
+        }
+        assert {("blinded points", "each partner"), ("masked product", "sums")} <= of[NAME]
+        assert ("masked table", "each bank") in of["shop"]
+        assert ("masked sum", "each partner") in of["sums"]
+        assert not {"blinded points", "masked table"} & {what for what, _ in of["sums"]}
+
+    def test_with_partners_show_the_budget_before_the_decision(
+        self, file: Path, propose: Callable[..., str]
+    ) -> None:
+        vertical = Vertical(partners=("shop",), compute="sums", epoch="e", base_rate=0.2, rows=1000)
+        job = propose(witnesses=("shop", "sums"), vertical=vertical.body)
+        shown = answer(run("node", "job", "show", job, "--config", file, "--format", "json"))
+        (cost,) = shown["privacy"]
+        assert (cost["partner"], cost["now"]) == ("shop", 0.0)
+        assert cost["after"] == pytest.approx(1.0, abs=0.01)
+        assert "with this job" in run("node", "job", "show", job, "--config", file).stdout
 
 
 class TestEgress:
