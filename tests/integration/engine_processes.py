@@ -164,4 +164,4 @@ def eventually(check: Any, seconds: float = 30.0) -> Any:
 
 
 def gateway(data: Path) -> Process:
-    return Process("up", "--bare", "--data", str(data))
+    return Process("up", "--data", str(data), "--bare")
