@@ -10,27 +10,33 @@ import json
 import shutil
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from concordat import dataset as datasets
+from concordat.account import links_of, steps_of, summed, told_of
 from concordat.economy import write_economy
+from concordat.joint import coverage_of, partners_of, spent_of
 from concordat.lab import Lab, Member
-from concordat.simulate import proposal_for, simulate
-from concordat.yardsticks import yardsticks
+from concordat.simulate import Simulation, proposal_for
+from concordat.yardsticks import compared
 from coordinator.registration import card_of
+from coordinator.store import Store as Records
 from node.egress import EgressLog, read_head, verify
+from node.ingest import Table
+from node.keep import Keep, MemoryKeep, keep_of
 from node.keystore import Keystore
 from node.store import Store
 from protocol.contract import DataContract
 from protocol.errors import JobVoid, Unavailable
 from protocol.identity import Role
-from protocol.job import Deadlines, Proposal, Recipe, Release, Vertical
+from protocol.job import Deadlines, Manifest, Proposal, Recipe, Release, Vertical
 from protocol.join import bucketed
 from protocol.mailbox import COORDINATOR
+
+__all__ = ["COMPUTE", "Options", "members_of", "run", "steps_of"]
 
 # In the synthetic economy a tenth default and the signal is weak: the recipe's 150 local steps a round fit noise there.
 ECONOMY_STEPS = 50
@@ -102,22 +108,14 @@ class _Tour:
             out = self._deployed(data, contract, proposal)
         self._say("baselines", "started")
         then = time.monotonic()
-        alone, pooled = yardsticks(contract.dataset_for("bank"), tables, proposal, out["model"]["job"])
+        partners = self._partners(data) if proposal.vertical is not None else {}
+        out |= compared(out["figures"], contract, tables, partners, proposal, out["model"]["job"])
         out["seconds"]["baselines"] = round(time.monotonic() - then, 2)
         self._say("baselines", "done", seconds=out["seconds"]["baselines"])
-        figures = out["figures"]
-        for figure in ("auc", "ks"):
-            found = {bank: getattr(yardstick, figure) for bank, yardstick in alone.items()}
-            out[figure] = {
-                "bank_only": found,
-                "bank_only_mean": sum(found.values()) / len(found),
-                "federated": figures[figure],
-                "pooled": getattr(pooled, figure),
-            }
-        out["curves"] = {
-            "bank_only": {bank: yardstick.roc for bank, yardstick in alone.items()},
-            "pooled": pooled.roc,
-        }
+        if proposal.vertical is not None:
+            consents = data.consents() if proposal.vertical.consent else None
+            listed = {name: table for name, (_, table) in partners.items()}
+            out["coverage"] = coverage_of(tables, listed, consents)
         out["name"] = "Concordat demo"
         out["consortium"] = data.manifest.consortium
         out["data"] = self._described(data, contract, tables)
@@ -139,6 +137,10 @@ class _Tour:
         data = datasets.load(folder)
         self._say("data", "done", detail=data.manifest.name)
         return data, data.contract()
+
+    def _partners(self, data: datasets.DataDirectory) -> dict[str, tuple[str, Table]]:
+        """Return role and table of each data partner."""
+        return {party.name: (party.role, data.table(party)) for party in data.parties if party.role != "bank"}
 
     def _proposal(
         self,
@@ -220,20 +222,19 @@ class _Tour:
             self._say(step, "done", seconds=round(seconds, 2))
 
         began = time.monotonic()
-        partners = {
-            party.name: (Role(party.role), data.table(party))
-            for party in data.parties
-            if party.role != "bank"
-        }
-        made = simulate(
+        terms, keeps = proposal.vertical, dict[str, MemoryKeep]()
+        job = Simulation(
             proposal,
             contract,
             tables,
             self._home / "models",
             progress,
-            partners=partners,
-            consents=_codes(data) if proposal.vertical is not None and proposal.vertical.consent else None,
+            partners={name: (Role(role), table) for name, (role, table) in self._partners(data).items()},
+            keeps=keeps,
+            consents=_codes(data) if terms is not None and terms.consent else None,
         )
+        told = job.session()
+        made = job.finish(*job.rounds())
         card = card_of(proposal, made.job, list(proposal.banks), 0, made.figures, [made.figures["privacy"]])
         return {
             "figures": made.figures,
@@ -246,6 +247,7 @@ class _Tour:
             "card": card,
             "release": proposal.release.body,
             "privacy": [made.figures["privacy"]],
+            **_accounts(job.manifest, made.figures, told, {}, keeps),
         }
 
     # -- a consortium of processes --------------------------------------------------------------------------
@@ -302,18 +304,20 @@ class _Tour:
                 f"Logs lie in {lab.directory / 'logs'}.",
             )
         model = lab.call("GET", f"/models/{shown['result']['version']}")
-        egress, heads = self._egress(lab, shown["result"]["job"])
+        egress, own, heads = self._egress(lab, shown["result"]["job"])
+        figures = shown["result"]["figures"]
         return {
-            "figures": shown["result"]["figures"],
+            "figures": figures,
             "seconds": {"start_up": 0.0, "job": round(seconds, 2)},
-            "steps": steps_of(events),
-            "links": _links(egress, events),
+            "steps": steps_of(events, own),
+            "links": links_of(egress, events),
             "egress": egress,
             "verified": heads,
             "model": {name: model[name] for name in ("version", "digest", "job", "state")},
             "card": model["card"],
             "release": proposal.release.body,
             "privacy": model["card"]["privacy"],
+            **_accounts(_manifest(lab, job["id"]), figures, told_of(events), own, _keeps(lab, proposal)),
         }
 
     def _nodes(self, lab: Lab, banks: list[str], seen: dict[str, str]) -> None:
@@ -327,9 +331,12 @@ class _Tour:
                 seen[bank] = status["step"]
                 self._say(status["step"], "at the bank", bank, rows=status["rows"])
 
-    def _egress(self, lab: Lab, job: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bool]]:
-        """Return what left each node, from its own log, each log verified first."""
+    def _egress(
+        self, lab: Lab, job: str
+    ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[dict[str, Any]]], dict[str, bool]]:
+        """Return what left each node ever and for this job, from its own log, each log verified first."""
         found: dict[str, list[dict[str, Any]]] = {}
+        own: dict[str, list[dict[str, Any]]] = {}
         verified: dict[str, bool] = {}
         for name in lab.nodes():
             config = lab.node(name)
@@ -339,25 +346,43 @@ class _Tour:
             head = read_head(config.path("egress.head"))
             verify(store, key.public, {} if head is None else {"the node's head file": head})
             verified[name] = True
-            sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
-            for record in log.records():
-                entry = sums[(record.peer, record.purpose, record.field_class)]
-                entry[0] += 1
-                entry[1] += record.bytes
-            found[name] = [
-                {
-                    "peer": peer,
-                    "purpose": purpose,
-                    "field_class": kind,
-                    "records": count,
-                    "bytes": size,
-                }
-                for (peer, purpose, kind), (count, size) in sums.items()
-            ]
-        return found, verified
+            found[name], own[name] = summed(log.records()), summed(log.records(job))
+        return found, own, verified
 
     def _say(self, step: str, kind: str, party: str = "", **detail: Any) -> None:
         self._tell({"at": time.time(), "step": step, "party": party, "kind": kind, "detail": detail})
+
+
+def _manifest(lab: Lab, job: str) -> Manifest:
+    """Return a job's manifest from the coordinator's records."""
+    config = lab.coordinator()
+    row = Records.open(config.database_url(config.database.url), upgrade=False).job(job)
+    assert row is not None
+    return Manifest.parse(json.loads(row["manifest"]))
+
+
+def _keeps(lab: Lab, proposal: Proposal) -> dict[str, Keep]:
+    """Return the keeps of the parties that sign releases."""
+    if proposal.vertical is None:
+        return {}
+    return {name: keep_of(lab.node(name)) for name in (*proposal.banks, proposal.vertical.compute)}
+
+
+def _accounts(
+    manifest: Manifest,
+    figures: dict[str, Any],
+    told: dict[str, Any],
+    egress: dict[str, list[dict[str, Any]]],
+    keeps: Mapping[str, Keep],
+) -> dict[str, Any]:
+    """Return what the result says of partners: nothing of a job without them."""
+    terms = manifest.proposal.vertical
+    if terms is None:
+        return {}
+    partners = partners_of(manifest, terms, told, figures.get("partners", []), egress)
+    released = [name for name, partner in partners.items() if partner["released"]]
+    signers = [keep for name, keep in keeps.items() if name not in terms.partners]
+    return {"partners": partners, "privacy_spent": spent_of(manifest, terms, released, signers)}
 
 
 def members_of(data: datasets.DataDirectory, home: Path, contract: bytes) -> list[Member]:
@@ -382,62 +407,3 @@ def _codes(data: datasets.DataDirectory) -> dict[str, Any]:
         party.name: consents.of_bank(party.name) if party.role == "bank" else consents.of_partner(party.name)
         for party in data.parties
     }
-
-
-def steps_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return seconds, bytes and parties of each step of a job, from its events."""
-    order: list[str] = []
-    first: dict[str, float] = {}
-    last: dict[str, float] = {}
-    size: dict[str, int] = defaultdict(int)
-    parties: dict[str, set[str]] = defaultdict(set)
-    round_ = 0
-    for event in events:
-        step = event["step"]
-        if step.startswith("round "):
-            round_ = int(step.split()[1])
-            last[step] = event["at"]
-            continue
-        if step == "train":
-            step = f"round {round_ + 1}"
-        if not event["party"]:
-            if step in last:
-                last[step] = event["at"]
-            continue
-        if step not in first:
-            order.append(step)
-            first[step] = event["at"]
-        last[step] = event["at"]
-        parties[step].add(event["party"])
-        if event["kind"] in ("asked", "asked again", "answered", "sent", "gave"):
-            size[step] += event["detail"].get("bytes", 0)
-    return [
-        {
-            "step": step,
-            "seconds": round(last[step] - first[step], 2),
-            "bytes": size[step],
-            "parties": len(parties[step]),
-        }
-        for step in order
-    ]
-
-
-def _links(egress: dict[str, list[dict[str, Any]]], events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages and bytes of each link: from nodes by their own logs, from the coordinator by the job's."""
-    sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for name, records in egress.items():
-        for record in records:
-            via = "Flower" if record["purpose"].endswith("(Flower)") else "exchange"
-            entry = sums[(name, record["peer"], via)]
-            entry[0] += record["records"]
-            entry[1] += record["bytes"]
-    for event in events:
-        if event["kind"] in ("asked", "asked again", "gave"):
-            via = "exchange" if event["kind"] == "gave" else "Flower"
-            entry = sums[(COORDINATOR, event["party"], via)]
-            entry[0] += 1
-            entry[1] += event["detail"]["bytes"]
-    return [
-        {"from": sender, "to": recipient, "via": via, "messages": count, "bytes": size}
-        for (sender, recipient, via), (count, size) in sorted(sums.items())
-    ]
