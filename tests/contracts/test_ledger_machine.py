@@ -65,7 +65,7 @@ WEIGHTS = {
 }
 # Each history has a theme that brings some actions up, so that what needs several of them in a row is met.
 THEMES: dict[str, dict[str, int]] = {
-    "any": {},
+    "any": {"pledge": 8, "pause": 4},
     "payments": {"settle_lien": 14, "settle_free": 8, "credit_note": 12, "pledge": 10, "release": 6},
     "parts": {"split": 16, "void": 12, "release": 6, "transfer": 3, "pledge": 12, "amend": 4},
     "contests": {

@@ -26,7 +26,7 @@ from ledger.signers import AccountKey, Role
 from protocol import document
 
 BANKS = ("bank-a", "bank-b", "bank-c")
-GAS = 6_000_000
+GAS = 16_000_000
 
 
 class GatewayWorld(World):
@@ -39,7 +39,8 @@ class GatewayWorld(World):
         self.chain_id = genesis.chain.chain_id
         self.registry, self.council = registry, council
         assert genesis.registry is not None
-        self.at = {"Ledger": genesis.registry.address}
+        names = {"registry": "Ledger"}
+        self.at = {names.get(each.name, each.name): each.address for each in genesis.contracts}
         self.domain = Domain(self.chain_id, self.at["Ledger"], genesis.consortium)
         self.client = httpx.Client(trust_env=False, timeout=60)
         self.sender = Sender(self.chain_id)
