@@ -323,9 +323,17 @@ _REFUSALS: dict[int, type[ConcordatError]] = {
 class Service:
     """An institution's service, asked with its operator's token."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, trust: Trust | None = None) -> None:
+        """Name a service.
+
+        Args:
+            url: its address.
+            token: its operator's.
+            trust: certificates for one beyond loopback.
+        """
         self.url = url
         self._token = token
+        self._trust = trust or Trust()
 
     def get(self, path: str) -> Any:
         """Return an answer.
@@ -342,7 +350,7 @@ class Service:
     def _answer(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         headers = {"Authorization": f"Bearer {self._token}", **headers}
         try:
-            with Trust().blocking_client() as client:
+            with self._trust.blocking_client() as client:
                 answer = client.request(method, self.url + path, json=body, headers=headers, timeout=30)
             found = answer.json()
         except (httpx.HTTPError, ValueError) as error:

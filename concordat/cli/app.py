@@ -85,6 +85,7 @@ _model.command("show")(model.show_model)
 app.add_typer(_model, name="model")
 
 _ledger = _group("The registry of receivables: no receivable is pledged twice.")
+_ledger.callback()(ledger.where)
 _ledger.command("up")(ledger.up)
 _ledger.command("down")(ledger.down)
 _ledger.command("register")(ledger.register)

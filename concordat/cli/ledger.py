@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from concordat.cli.output import Format, FormatOption, facts, moment, say, show, table
@@ -36,6 +37,35 @@ AmountOption = Annotated[str, typer.Option("--amount", help="Amount in the recei
 WaitOption = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait until it stands under a final checkpoint.")
 ]
+
+
+def where(
+    context: typer.Context,
+    service: Annotated[
+        str,
+        typer.Option(envvar="CONCORDAT_LEDGER_SERVICE", help="URL of this institution's own service."),
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="CONCORDAT_LEDGER_TOKEN_FILE", help="Its operator's token."),
+    ] = None,
+    authorities: Annotated[Path | None, typer.Option(help="PEM authorities of the service.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM chain of this client.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM key of this client.")] = None,
+) -> None:
+    """The registry of receivables: no receivable is pledged twice.
+
+    Commands act on the ledger of this machine (--dir), as one of its institutions (--as); or, with --service and
+    --token-file, as the institution whose service that is.
+    """
+    if bool(service) != (token_file is not None):
+        raise ConfigurationError("USAGE", "--service and --token-file belong together.")
+    if service and token_file is not None:
+        from concordat.ledger_stand import Service
+        from ledger.engine.operating import Trust
+
+        token = token_file.read_text("utf-8").strip()
+        context.obj = Service(service.rstrip("/"), token, Trust(authorities, certificate, key))
 
 
 def up(
@@ -282,14 +312,13 @@ def status(
       concordat ledger status --as bank-a
       concordat ledger status 3fa1b2c4 --as bank-a --format json
     """
-    stand = _stand(directory)
-    if not institution:
+    if not institution and _own() is None:
         if claim:
             raise ConfigurationError("INSTITUTION", "Say who asks.", "Add --as NAME.")
-        desks = _desks(stand)
+        desks = _desks(_stand(directory))
         show(format, {"institutions": desks}, lambda: _desk_table(desks))
         return
-    service = stand.service(institution)
+    service = _service(directory, institution)
     if not claim:
         found = {"receivables": service.get("/v1/receivables"), "requests": service.get("/v1/requests")}
         show(format, found, lambda: _lists(found))
@@ -330,14 +359,22 @@ def _stand(directory: Path) -> Stand:
 
 
 def _service(directory: Path, institution: str) -> Service:
-    return _stand(directory).service(institution)
+    return _own() or _stand(directory).service(institution)
+
+
+def _own() -> Service | None:
+    """Return the service that the group's options name, if they name one."""
+    found: Service | None = click.get_current_context().obj
+    return found
 
 
 def _claim(service: Service, text: str) -> str:
     """Return a claim's full id from its first digits, among what the institution knows."""
     if len(text) == 64:
         return text
-    known = {each["claim"] for path in ("receivables", "requests") for each in service.get(f"/v1/{path}")}
+    known: set[str] = {
+        each["claim"] for path in ("receivables", "requests") for each in service.get(f"/v1/{path}")
+    }
     found = sorted(each for each in known if len(text) >= 8 and each.startswith(text.lower()))
     if len(found) != 1:
         raise ConfigurationError(

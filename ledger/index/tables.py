@@ -160,6 +160,13 @@ def migrate(engine: sa.Engine) -> None:
         command.upgrade(config, "head")
 
 
+def empty(engine: sa.Engine) -> None:
+    """Forget what was read from the chain; what the institution keeps itself stays."""
+    with engine.begin() as db:
+        for table in (blocks, events, claims, liens, tags):
+            db.execute(sa.delete(table))
+
+
 def _version(engine: sa.Engine) -> str:
     if not sa.inspect(engine).has_table("ledger_alembic_version"):
         return ""

@@ -53,6 +53,19 @@ def audit(file: File) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def reindex(file: File) -> None:
+    """Empty the event index of a stopped service; it reads the chain again when it runs. Documents stay."""
+    from ledger.index.tables import connect, empty
+
+    config = load(file)
+    with sole(config.base / "run"):
+        engine = connect(config.database_url(config.database))
+        empty(engine)
+        engine.dispose()
+    typer.echo("The index is empty.")
+
+
 def main() -> None:
     """Run the command line; errors go to stderr as code, message and hint."""
     try:

@@ -198,9 +198,9 @@ def _operator_routes(app: FastAPI, runtime: Runtime) -> None:
         return JSONResponse(found, status_code=200 if found["status"] == "ok" else 503)
 
     @app.post("/v1/receivables", dependencies=own, status_code=202)
-    def register(body: Registration) -> dict[str, Any]:
+    def register(body: Registration, idempotency_key: Annotated[str, Header()] = "") -> dict[str, Any]:
         read = invoice.read(body.document.encode(), body.source, body.row)
-        claim = desk.register(read, bytes.fromhex(body.file))
+        claim = desk.register(read, bytes.fromhex(body.file), _own_key("register", idempotency_key))
         runtime.wake()
         return {"claim": claim.hex(), "state": "anchoring"}
 
@@ -218,8 +218,11 @@ def _operator_routes(app: FastAPI, runtime: Runtime) -> None:
         return runtime.claim(claim_id(claim))
 
     @app.post("/v1/receivables/{claim}/requests/{kind}", dependencies=own, status_code=202)
-    def ask(claim: str, kind: str, body: Asking) -> dict[str, Any]:
-        found = runtime.ask(claim_id(claim), kind, body.to, ppm_of(body.share), body.amount)
+    def ask(
+        claim: str, kind: str, body: Asking, idempotency_key: Annotated[str, Header()] = ""
+    ) -> dict[str, Any]:
+        key = _own_key("ask", idempotency_key)
+        found = runtime.ask(claim_id(claim), kind, body.to, ppm_of(body.share), body.amount, key)
         runtime.wake()
         return request_json(found)
 

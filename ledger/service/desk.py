@@ -9,6 +9,7 @@ A receivable's stored content: ``dossier``, ``opening`` (where its draft lies; N
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from typing import Any
@@ -31,10 +32,10 @@ from ledger.service import statements
 from ledger.service.anchoring import Anchoring
 from ledger.service.kernel import Kernel
 from ledger.service.standing import Standing
-from ledger.service.tray import IN, OPEN, OUT, SENT, Receivable, Request, Tray
+from ledger.service.tray import DONE, IN, OPEN, OUT, REFUSED, SENT, Receivable, Request, Tray
 from ledger.signers import Party, Role, SignerTuple, holder_auth
 from ledger.tags import inputs
-from protocol.errors import ConfigurationError, LedgerError, NotApproved
+from protocol.errors import ConfigurationError, LedgerError, NotApproved, Unavailable
 
 VALIDITY = 7 * 86_400
 """Seconds for which a signed statement may be used."""
@@ -51,8 +52,13 @@ class Desk:
 
     # -- a document -----------------------------------------------------------------------------------------
 
-    def register(self, invoice: Invoice, file: bytes = b"") -> bytes:
+    def register(self, invoice: Invoice, file: bytes = b"", key: str = "") -> bytes:
         """Commit to a document and have its draft anchored; return the claim's id.
+
+        Args:
+            invoice: the document.
+            file: SHA-256 of its file, or b"".
+            key: the caller's idempotency key, or "".
 
         Raises:
             NotApproved: ``ROLE_MISSING`` if this institution is no supplier.
@@ -60,6 +66,8 @@ class Desk:
             Unavailable: the keeper of tags, the anchoring member or the chain does not answer.
         """
         self._require(Role.SUPPLIER)
+        if key and (claim := self._registered(key)) is not None:
+            return claim
         sets = self.tags(invoice)
         self.refuse_duplicate(sets)
         index = self.kernel.wallet.fresh(Role.SUPPLIER)
@@ -75,7 +83,19 @@ class Desk:
         self.tray.keep(claim, "owner", content, file)
         opening = self.anchoring.anchored(claim, dossier.draft_salt)
         self.tray.keep(claim, "owner", {**content, "opening": statements.opening_json(opening)}, file)
+        if key:
+            self.tray.add(IN, self.kernel.name, "register", claim, {}, id_=key, state=DONE)
+            self.tray.told(key)
         return claim
+
+    def _registered(self, key: str) -> bytes | None:
+        try:
+            found = self.tray.request(key)
+        except LedgerError:
+            return None
+        if found.kind != "register":
+            raise LedgerError("OUTBOX_OTHER_CALL", "This idempotency key stands for another call.")
+        return found.claim
 
     def tags(self, invoice: Invoice) -> list[TagSet]:
         """Return a document's tags of all live epochs."""
@@ -96,7 +116,7 @@ class Desk:
 
     # -- requests to others ---------------------------------------------------------------------------------
 
-    def ask_confirmation(self, claim: bytes, peer: str) -> Request:
+    def ask_confirmation(self, claim: bytes, peer: str, key: str = "") -> Request:
         """Sign as owner that an obligor owes this, and ask the obligor to sign too (确权)."""
         receivable, dossier, owner = self._owned(claim)
         sets = self.tags(dossier.invoice)
@@ -112,9 +132,9 @@ class Desk:
             new_nonce(),
             until(),
         )
-        return self._ask(peer, "confirm", claim, intent, owner, self._draft_of(receivable))
+        return self._ask(peer, "confirm", claim, intent, owner, self._draft_of(receivable), key)
 
-    def ask_attestation(self, claim: bytes, peer: str, ppm: int) -> Request:
+    def ask_attestation(self, claim: bytes, peer: str, ppm: int, key: str = "") -> Request:
         """Sign as owner that a bank which has the document takes the first lien, and ask it to sign too."""
         _check_ppm(ppm)
         receivable, dossier, owner = self._owned(claim)
@@ -136,9 +156,9 @@ class Desk:
             new_nonce(),
             until(),
         )
-        return self._ask(peer, "attest", claim, intent, owner, self._draft_of(receivable))
+        return self._ask(peer, "attest", claim, intent, owner, self._draft_of(receivable), key)
 
-    def consent(self, claim: bytes, peer: str, ppm: int) -> Request:
+    def consent(self, claim: bytes, peer: str, ppm: int, key: str = "") -> Request:
         """Consent as owner that a bank takes a lien up to a share, for one loan."""
         _check_ppm(ppm)
         receivable, _, owner = self._owned(claim)
@@ -157,9 +177,11 @@ class Desk:
             new_nonce(),
             until(),
         )
-        return self._ask(peer, "pledge", claim, intent, owner, {"dossier": receivable.content["dossier"]})
+        return self._ask(
+            peer, "pledge", claim, intent, owner, {"dossier": receivable.content["dossier"]}, key
+        )
 
-    def ask_transfer(self, claim: bytes, peer: str) -> Request:
+    def ask_transfer(self, claim: bytes, peer: str, key: str = "") -> Request:
         """Sign as owner that the whole confirmed claim goes to another owner; liens stay on it."""
         receivable, _, owner = self._owned(claim)
         body, status = self.kernel.body(claim), self.standing.status(claim)
@@ -179,15 +201,18 @@ class Desk:
             new_nonce(),
             until(),
         )
-        return self._ask(peer, "transfer", claim, intent, owner, {"dossier": receivable.content["dossier"]})
+        return self._ask(
+            peer, "transfer", claim, intent, owner, {"dossier": receivable.content["dossier"]}, key
+        )
 
-    def settle(self, claim: bytes, peer: str, minor: int) -> Request:
+    def settle(self, claim: bytes, peer: str, minor: int, key: str = "") -> Request:
         """State as obligor what was paid to a bank under its lien, or to the owner.
 
         Args:
             claim: the claim.
             peer: who was paid.
             minor: what was paid, in minor units.
+            key: the caller's idempotency key, or "".
         """
         receivable, dossier, obligor = self._owing(claim)
         payable, status = dossier.invoice.payable, self.standing.status(claim)
@@ -203,15 +228,18 @@ class Desk:
             owed = before["ppm"] * payable // FULL
             new_lien = statements.ceiling_ppm(max(0, owed - minor), payable)
             settle = SettleLienIntent(claim, status["version"], lien, new_lien, new_cap, new_nonce(), until())
-            return self._ask(peer, "settle-lien", claim, settle, obligor, note)
+            return self._ask(peer, "settle-lien", claim, settle, obligor, note, key)
         free = SettleFreeIntent(claim, status["version"], new_cap, new_nonce(), until())
-        return self._ask(peer, "settle-free", claim, free, obligor, note)
+        return self._ask(peer, "settle-free", claim, free, obligor, note, key)
 
     # -- actions of one party -------------------------------------------------------------------------------
 
     def release(self, claim: bytes, lien: bytes | None, key: str = "") -> Request:
         """Give up a lien of this institution; the only one that it has, unless it is named."""
         self._require(Role.BANK)
+        known = self.known(key, self.kernel.name, ("release",), claim)
+        if known is not None and known.state != OPEN:
+            return known
         held = self.standing.held(claim)
         if lien is None:
             if len(held) != 1:
@@ -262,7 +290,7 @@ class Desk:
         return self.tray.request(request.id)
 
     def _ask(
-        self, peer: str, kind: str, claim: bytes, intent: Any, signer: Party, more: dict[str, Any]
+        self, peer: str, kind: str, claim: bytes, intent: Any, signer: Party, more: dict[str, Any], key: str
     ) -> Request:
         signed: SignerTuple = signer.sign(self.kernel.where.domain, intent)
         content = {
@@ -270,10 +298,46 @@ class Desk:
             "signature": statements.signer_json(signed),
             **more,
         }
-        request = self.tray.add(OUT, peer, kind, claim, content)
-        message = {"id": request.id, "kind": kind, "claim": claim.hex(), "content": content}
-        self.kernel.peers.ask(peer, "requests", message)
-        return request
+        request = self.tray.add(OUT, peer, kind, claim, content, id_=key)
+        with contextlib.suppress(Unavailable):  # it is durable; the worker delivers it later
+            self.deliver(request)
+        return self.tray.request(request.id)
+
+    def deliver(self, request: Request) -> None:
+        """Put a request into the other institution's tray; again and again is once.
+
+        Raises:
+            Unavailable: it does not answer.
+            LedgerError: it refuses; the request ends so.
+        """
+        message = {
+            "id": request.id,
+            "kind": request.kind,
+            "claim": request.claim.hex(),
+            "content": dict(request.content),
+        }
+        try:
+            self.kernel.peers.ask(request.peer, "requests", message)
+        except LedgerError as error:
+            self.tray.step(request.id, REFUSED, error.code)
+            raise
+        self.tray.told(request.id)
+
+    def known(self, key: str, peer: str, kinds: tuple[str, ...], claim: bytes) -> Request | None:
+        """Return what an idempotency key stands for already, if it does.
+
+        Raises:
+            LedgerError: ``OUTBOX_OTHER_CALL`` if it stands for something else.
+        """
+        if not key:
+            return None
+        try:
+            found = self.tray.request(key)
+        except LedgerError:
+            return None
+        if found.peer != peer or found.kind not in kinds or found.claim != claim:
+            raise LedgerError("OUTBOX_OTHER_CALL", "This idempotency key stands for another call.")
+        return found
 
     def _introduced(self, peer: str, kind: str, claim: bytes, role: Role) -> bytes:
         found = self.kernel.peers.ask(peer, "introductions", {"kind": kind, "claim": claim.hex()})

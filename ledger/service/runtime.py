@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from typing import Any
 
+from ledger.commitments import FULL
 from ledger.engine.serving import Listen
 from ledger.index.folding import ENDS, GRADES, flag_names
 from ledger.invoice import minor_units
@@ -105,24 +106,30 @@ class Runtime:
         except ValueError:
             raise DataError("AMOUNT", "amount: it is no amount of the receivable's currency.") from None
 
-    def ask(self, claim: bytes, kind: str, to: str, ppm: int | None, amount: str | None) -> Request:
-        """Begin an action that another institution signs too.
+    def ask(
+        self, claim: bytes, kind: str, to: str, ppm: int | None, amount: str | None, key: str = ""
+    ) -> Request:
+        """Begin an action that another institution signs too; the same idempotency key again begins none.
 
         Raises:
             DataError: ``REQUEST_KIND``, ``AMOUNT``.
             ConcordatError: as `Desk`.
         """
         desk = self.desk
+        kinds = ("settle-lien", "settle-free") if kind == "settle" else (kind,)
+        known = desk.known(key, to, kinds, claim)
+        if known is not None:
+            return known
         if kind == "confirm":
-            return desk.ask_confirmation(claim, to)
+            return desk.ask_confirmation(claim, to, key)
         if kind == "attest":
-            return desk.ask_attestation(claim, to, ppm if ppm is not None else 1_000_000)
+            return desk.ask_attestation(claim, to, FULL if ppm is None else ppm, key)
         if kind == "pledge":
-            return desk.consent(claim, to, ppm if ppm is not None else 1_000_000)
+            return desk.consent(claim, to, FULL if ppm is None else ppm, key)
         if kind == "transfer":
-            return desk.ask_transfer(claim, to)
+            return desk.ask_transfer(claim, to, key)
         if kind == "settle":
-            return desk.settle(claim, to, self.minor(claim, amount))
+            return desk.settle(claim, to, self.minor(claim, amount), key)
         raise DataError(
             "REQUEST_KIND", "This kind of request is not known.", "confirm, attest, pledge, transfer, settle."
         )

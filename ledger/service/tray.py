@@ -65,6 +65,7 @@ class Request:
         code: why it was refused, or "".
         detail: arguments of the refusal.
         created_at: Unix seconds.
+        told: out: the peer has it; in: the peer knows how it ended.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Request:
     code: str
     detail: Mapping[str, Any]
     created_at: int
+    told: bool
 
 
 class Tray:
@@ -251,7 +253,7 @@ class Tray:
             return [self._request(row) for row in db.execute(query).all()]
 
     def told(self, name: str) -> None:
-        """Note that the asking party knows the end."""
+        """Note that the other party has the request, or knows its end."""
         with self._engine.begin() as db:
             db.execute(sa.update(tables.requests).where(tables.requests.c.id == name).values(told=True))
 
@@ -267,6 +269,7 @@ class Tray:
             code=row.code,
             detail=json.loads(row.detail or "{}"),
             created_at=row.created_at,
+            told=bool(row.told),
         )
 
     # -- keys given to peers --------------------------------------------------------------------------------

@@ -83,8 +83,10 @@ class Worker:
         try:
             if request.state == SENT:
                 self._finish(request)
-            elif request.direction == OUT and self._spent(request):
+            elif self._spent(request):
                 self._done(request)
+            elif not request.told:
+                self._desk.deliver(request)
         except ConcordatError as error:
             self.problem = self.problem or error
 

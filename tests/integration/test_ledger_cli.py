@@ -124,6 +124,19 @@ def test_refusals_and_mistakes_have_codes_and_no_traceback(line: Line, tmp_path:
     assert empty.json("down", code=2)["title"] == "STAND_MISSING"
 
 
+def test_one_acts_for_ones_own_service(line: Line) -> None:
+    url, token = Stand(line.home).service("supplier").url, str(line.home / "supplier/operator.token")
+    own = ["ledger", "--service", url, "--token-file", token]
+    result = CliRunner().invoke(app, [*own, "status", "--format", "json"])
+    assert json.loads(result.stdout) == line.json("status", "--as", "supplier")
+    other = str(line.home / "core/operator.token")
+    wrong = ["ledger", "--service", url, "--token-file", other, "status", "--format", "json"]
+    result = CliRunner().invoke(app, wrong)
+    assert (result.exit_code, json.loads(result.stdout)["title"]) == (5, "TOKEN")
+    result = CliRunner().invoke(app, ["ledger", "--service", url, "status"])
+    assert result.exit_code == 2
+
+
 def test_it_comes_up_again_with_everything_it_knew(line: Line) -> None:
     before = line.json("status", "--as", "supplier")
     line("down")

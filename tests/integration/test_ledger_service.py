@@ -240,6 +240,31 @@ def test_cases_24_21_and_32_short_frozen_settled_and_sold(desks: Desks) -> None:
     assert desks.bank_b.reaches(claim, lambda one: one["state"] == "settled")["shares"]["cap"] == 0
 
 
+def test_case_15_the_same_idempotency_key_gives_the_existing_answer(desks: Desks) -> None:
+    fields = invoice()
+    claims = {
+        desks.supplier.post("/v1/receivables", {"document": json.dumps(fields)}, key="doc-1")["claim"]
+        for _ in range(2)
+    }
+    assert len(claims) == 1
+    claim = claims.pop()
+    desks.supplier.anchored(claim)
+    path, body = f"/v1/receivables/{claim}/requests/confirm", {"to": "core"}
+    first, second = (desks.supplier.post(path, body, key="ask-1") for _ in range(2))
+    assert first["id"] == second["id"]
+    with pytest.raises(LedgerError, match=r"\[OUTBOX_OTHER_CALL\]"):
+        desks.supplier.post(f"/v1/receivables/{claim}/requests/pledge", {"to": "core"}, key="ask-1")
+    assert desks.accepted(first["id"], "core")["final"]
+    assert desks.core.post(f"/v1/requests/{first['id']}/accept", {})["state"] == "done"
+    desks.supplier.reaches(claim, lambda one: one["state"] == "confirmed")
+    desks.pledge(claim, "bank-a", 10)
+    releases = [desks.bank_a.post(f"/v1/receivables/{claim}/release", {}, key="r-1")]
+    assert desks.bank_a.settled(releases[0]["id"])["final"]
+    releases.append(desks.bank_a.post(f"/v1/receivables/{claim}/release", {}, key="r-1"))
+    assert releases[0]["id"] == releases[1]["id"]
+    assert releases[1]["state"] == "done"
+
+
 def test_an_attested_claim_lives_as_long_as_its_lien(desks: Desks) -> None:
     fields = invoice(number=f"INV-{secrets.token_hex(4)}")
     claim = desks.register(**fields)
