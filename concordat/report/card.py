@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from concordat.report import facts, findings, learned, partner_sections, partners
 from concordat.report import figures as fig
-from concordat.report import findings
 from concordat.report.result import Result, check
-from concordat.report.words import band, count, figure, percent
+from concordat.report.words import band, count, figure, percent, same
 
 VERSION = 1
 PURPOSES = {
@@ -28,7 +28,7 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = check(result)
     card, figures, model = found["card"], found["figures"], found["model"]
-    return {
+    made = {
         "version": VERSION,
         "model": {
             "name": str(card.get("title") or card.get("name") or found["name"]),
@@ -53,8 +53,7 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
             "holdout": card.get("holdout"),
         },
         "parties": [
-            {**party, "took_part": party["name"] in findings.banks(found)}
-            for party in found["data"]["parties"]
+            {**party, "took_part": party["name"] in facts.banks(found)} for party in found["data"]["parties"]
         ],
         "dropped": list(card.get("dropped", [])),
         "training": {
@@ -65,14 +64,14 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
         },
         "privacy": {
             "release": dict(found["release"]),
-            "epsilon": findings.spent(found),
+            "epsilon": facts.spent(found),
             "statement": findings.privacy_note(found).en,
             "accountants": list(found.get("privacy", [])),
             "learned": [
                 {"who": entry.who.en, "learned": entry.learned.en, "did_not_learn": entry.hidden.en}
-                for entry in findings.learned(found)
+                for entry in learned.learned(found)
             ],
-            "not_protected": [entry.en for entry in findings.not_protected(found)],
+            "not_protected": [entry.en for entry in learned.not_protected(found)],
         },
         "figures": _figures(found),
         "calibration": {
@@ -95,7 +94,7 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
         "limitations": [entry.en for entry in findings.limitations(found)],
         "approvals": {
             "statement": findings.approval_note(found).en,
-            "banks": [] if findings.simulated(found) else findings.banks(found),
+            "banks": [] if facts.simulated(found) else facts.banks(found),
             "validator": None,
         },
         "digests": {
@@ -103,6 +102,39 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
             "job": model["job"],
             **{name: str(card.get(name) or "") for name in ("proposal", "contract", "code")},
         },
+    }
+    if facts.joint(found):
+        made["with_partners"] = _with_partners(found)
+    return made
+
+
+def _with_partners(result: Result) -> dict[str, Any]:
+    """Return what the card says of data partners: models against H+, coverage, privacy spent, sizes."""
+    figures = result["figures"]
+    return {
+        "serving": figures.get("serving"),
+        "promotable": facts.promotable(result),
+        "statement": partners.gain(result).en,
+        "compute": facts.compute(result),
+        "models": {
+            name: {
+                "what": partners.MODELS[name].en,
+                "auc": model["auc"],
+                "ks": model["ks"],
+                "brier": model["brier"],
+                "recalibration": dict(model["recalibration"]),
+                "against_h_plus": None if model["comparison"] is None else dict(model["comparison"]),
+            }
+            for name, model in figures.get("models", {}).items()
+            if name in partners.MODELS
+        },
+        "partners": {name: dict(entry) for name, entry in result["partners"].items()},
+        "coverage": {
+            partner: {bank: dict(known) for bank, known in by_bank.items()}
+            for partner, by_bank in result["coverage"].items()
+        },
+        "privacy_spent": {name: dict(entry) for name, entry in result["privacy_spent"].items()},
+        "privacy_statement": partners.privacy_note(result).en,
     }
 
 
@@ -225,6 +257,8 @@ def card_markdown(result: Mapping[str, Any]) -> str:
             ["pooled ceiling", figure(auc["pooled"]), figure(ks["pooled"])],
         ],
     )
+    if facts.joint(found):
+        lines += _partner_lines(found)
     lines += [
         f"AUC of the shared score: {figure(card['figures']['auc']['value'])}, 95 % interval "
         f"{figure(interval[0])} to "
@@ -256,6 +290,19 @@ def card_markdown(result: Mapping[str, Any]) -> str:
     lines += ["", "## Approvals", "", _md(card["approvals"]["statement"]), "", "## Digests", ""]
     lines += [f"- {name}: `{_digest(value)}`" for name, value in card["digests"].items() if value]
     return "\n".join(lines) + "\n"
+
+
+def _partner_lines(result: Result) -> list[str]:
+    """Return the card's lines on data partners: models, coverage, privacy spent."""
+    made = [_md(partners.gain(result).en), ""]
+    for table in (
+        partner_sections.models(result).table,
+        partner_sections.coverage(result).table,
+        partner_sections.spent(result),
+    ):
+        rows = [[_md(same(cell).en) for cell in row] for row in table.rows]
+        made += [f"{_md(same(table.caption).en)}:", "", *_rows([_md(same(h).en) for h in table.head], rows)]
+    return made
 
 
 def _digest(value: str) -> str:

@@ -6,10 +6,10 @@ Every dot and bar carries the very text that stands in the table beside its char
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from concordat.report.words import Both, Words
+from concordat.report.words import Both, Words, figure
 
 WIDTH = 440.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 16.0, 12.0, 48.0
@@ -207,6 +207,40 @@ def round_ticks(high: float, most: int = 5) -> list[float]:
         * magnitude
     )
     return [round(i * step, 12) for i in range(int(high / step + 1e-9) + 1)]
+
+
+def standing(
+    rows: Sequence[tuple[Words, float, str]],
+    x_label: Words,
+    *,
+    guide: float,
+    whiskers: Mapping[int, tuple[float, float]],
+    left: float = 150.0,
+) -> Chart:
+    """Return models side by side: (name, figure, style) from the top, each a dot with its number.
+
+    Args:
+        rows: what is compared.
+        x_label: name of the figure.
+        guide: where a line stands across all rows.
+        whiskers: intervals by row.
+        left: room for the names.
+    """
+    values = [value for _, value, _ in rows] + [end for ends in whiskers.values() for end in ends]
+    low = max(0.0, int(min(values) * 50 - 0.25) / 50)
+    high = min(1.0, int(max(values) * 50 + 1.25) / 50)
+    plot = Plot(TOP + 30.0 * len(rows) + BOTTOM, linear(low, high), linear(len(rows), 0), left=left)
+    plot.line([(guide, 0), (guide, len(rows))], "guide")
+    for row, (lower, upper) in whiskers.items():
+        plot.line([(lower, row + 0.5), (upper, row + 0.5)], "whisker shared")
+    for row, (name, value, style) in enumerate(rows):
+        plot.label(low, row + 0.5, name, "end", dx=-8, dy=4)
+        plot.dot(value, row + 0.5, style, figure(value))
+        plot.label(value, row + 0.5, figure(value), "middle", "number", dy=-8)
+    steps = round((high - low) * 50)
+    every = 0.02 if steps <= 5 else 0.04 if steps <= 10 else 0.1
+    ticks = [(low + i * every, f"{low + i * every:.2f}") for i in range(int((high - low) / every + 1e-9) + 1)]
+    return plot.drawn(x_label, "", ticks, [])
 
 
 def ranking(

@@ -8,34 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from concordat.report import facts, partners
 from concordat.report import figures as fig
 from concordat.report.result import Result
-from concordat.report.words import Both, band, count, figure, percent, seconds, signed, size
-
-KNOWN_CLASSES = {
-    "decision",
-    "digest",
-    "figures",
-    "keys and commitment",
-    "masked sum",
-    "masked update",
-    "public keys",
-    "sealed key",
-    "signature",
-}
-"""Field classes of an egress log that are known to hold no row, by the protocol."""
+from concordat.report.words import Both, band, count, figure, joined, percent, seconds, signed, size
 
 EQUAL, SLIGHT = 0.0005, 0.005
 """Differences of two AUCs below which they are called equal, and slight."""
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What one kind of party came to know, and what stayed hidden from it."""
-
-    who: Both
-    learned: Both
-    hidden: Both
 
 
 @dataclass(frozen=True)
@@ -44,42 +23,6 @@ class Finding:
 
     title: Both
     body: Both
-
-
-def simulated(result: Result) -> bool:
-    """Tell whether the job ran in one process, without messages."""
-    return result["model"]["state"] == "simulated"
-
-
-def banks(result: Result) -> list[str]:
-    """Return the banks that trained the model."""
-    named = result["card"].get("banks")
-    return [str(name) for name in named] if named else sorted(result["auc"]["bank_only"])
-
-
-def idle(result: Result) -> list[str]:
-    """Return the parties with tables that took no part in the job."""
-    trained = banks(result)
-    return [party["name"] for party in result["data"]["parties"] if party["name"] not in trained]
-
-
-def private(result: Result) -> bool:
-    """Tell whether the model was released under differential privacy."""
-    return result["release"]["kind"] == "dp"
-
-
-def spent(result: Result) -> float | None:
-    """Return the ε that the banks' accountants report, the largest; None without a private release."""
-    reported = [
-        float(entry["epsilon"]) for entry in result.get("privacy", []) if entry.get("epsilon") is not None
-    ]
-    return max(reported) if private(result) and reported else None
-
-
-def unknown_classes(result: Result) -> list[str]:
-    """Return field classes in the egress logs that this report knows nothing of."""
-    seen = {entry["field_class"] for entries in result["egress"].values() for entry in entries}
-    return sorted(seen - KNOWN_CLASSES)
 
 
 def headline(result: Result) -> Both:
@@ -112,8 +55,9 @@ def headline(result: Result) -> Both:
 def against_ceiling(result: Result) -> Both:
     """Return how near the shared score comes to what pooled data would give."""
     auc = result["auc"]
-    gap = auc["pooled"] - auc["federated"]
-    pooled = figure(auc["pooled"])
+    ceiling = auc["pooled_all"] if facts.joint(result) else auc["pooled"]
+    gap = ceiling - auc["federated"]
+    pooled = figure(ceiling)
     if gap > EQUAL:
         return Both(
             f"One model fitted on everybody's rows in one place, which nobody may do in real life, "
@@ -135,8 +79,8 @@ def interval_note(result: Result) -> Both:
     interval = fig.auc_interval(found)
     low, high = figure(interval.lower), figure(interval.upper)
     bad, rows = count(found["holdout_defaults"]), count(found["holdout_rows"])
-    noise_en = " The release's own noise comes on top." if private(result) else ""
-    noise_zh = "隐私发布所加的噪声未计入。" if private(result) else ""
+    noise_en = " The release's own noise comes on top." if facts.private(result) else ""
+    noise_zh = "隐私发布所加的噪声未计入。" if facts.private(result) else ""
     return Both(
         f"With {bad} defaults among {rows} held-out enterprises, the shared score's AUC is known to lie "
         f"between "
@@ -148,23 +92,29 @@ def interval_note(result: Result) -> Both:
 
 def calibration_note(result: Result) -> Both:
     """Return whether predicted rates can be taken at their word."""
+    said, after = _slope_note(result), partners.recalibrated(result)
+    return Both(said.en + after.en, said.zh + after.zh)
+
+
+def _slope_note(result: Result) -> Both:
     slope = result["figures"]["calibration"]["slope"]
     if slope is None:
         return Both("The hold-out does not determine a calibration slope.", "留出样本不足以确定校准斜率。")
     shown = f"{slope:.2f}"
+    advice = Both(" Recalibrate before a PD is used as a number.", "作为数值使用 PD 前须重新校准。")
+    if partners.recalibrated(result).en:
+        advice = Both("", "")
     if slope < 0.9:
         return Both(
             f"Calibration slope {shown}: the predicted rates are spread too widely, the high ones too "
             f"high or the low "
-            "ones too low. Recalibrate before a PD is used as a number.",
-            f"校准斜率 {shown}：预测违约率过于分散，高者偏高或低者偏低。作为数值使用 PD 前须重新校准。",
+            f"ones too low.{advice.en}",
+            f"校准斜率 {shown}：预测违约率过于分散，高者偏高或低者偏低。{advice.zh}",
         )
     if slope > 1.1:
         return Both(
-            f"Calibration slope {shown}: the predicted rates are not spread widely enough. Recalibrate "
-            f"before a PD is "
-            "used as a number.",
-            f"校准斜率 {shown}：预测违约率过于集中。作为数值使用 PD 前须重新校准。",
+            f"Calibration slope {shown}: the predicted rates are not spread widely enough.{advice.en}",
+            f"校准斜率 {shown}：预测违约率过于集中。{advice.zh}",
         )
     return Both(
         f"Calibration slope {shown}, where 1 is perfect: predicted rates can be read as rates of default.",
@@ -173,8 +123,16 @@ def calibration_note(result: Result) -> Both:
 
 
 def privacy_note(result: Result) -> Both:
-    """Return what protects a row in the released model."""
-    if not private(result):
+    """Return what protects a row in the released model, and in what partners read."""
+    said = _model_privacy(result)
+    if not facts.joint(result):
+        return said
+    toward = partners.privacy_note(result)
+    return Both(f"{said.en} {toward.en}", said.zh + toward.zh)
+
+
+def _model_privacy(result: Result) -> Both:
+    if not facts.private(result):
         return Both(
             "No bank's update was readable by anybody. The finished model itself is exact: what it tells "
             "the banks that "
@@ -182,7 +140,7 @@ def privacy_note(result: Result) -> Both:
             "任何一方都无法读取单家银行的更新。最终模型未加噪："
             "模型本身可能透露的单个企业信息没有形式化的隐私界限（发布方式：none）。",
         )
-    epsilon, delta = spent(result), result["release"].get("delta")
+    epsilon, delta = facts.spent(result), result["release"].get("delta")
     shown = "not reported" if epsilon is None else f"{epsilon:.2f}"
     shown_zh = "未报告" if epsilon is None else f"{epsilon:.2f}"
     asked = result["release"].get("epsilon")
@@ -201,33 +159,48 @@ def privacy_note(result: Result) -> Both:
 
 def overview(result: Result) -> list[Finding]:
     """Return the page's top: what was done, what came out, what nobody saw, who learned what."""
-    data, found, trained = result["data"], result["figures"], banks(result)
-    number, rounds = len(trained), result["card"].get("recipe", {}).get("rounds")
+    outcome, ceiling = headline(result), against_ceiling(result)
+    said = [outcome, ceiling]
+    if facts.joint(result):
+        said.insert(1, partners.gain(result))
+    out = Finding(
+        Both("What came out", "结果如何"),
+        Both(" ".join(one.en for one in said), "".join(one.zh for one in said)),
+    )
+    return [_done(result), out, _unseen(result), _who(result)]
+
+
+def _done(result: Result) -> Finding:
+    data, found = result["data"], result["figures"]
+    number, rounds = len(facts.banks(result)), result["card"].get("recipe", {}).get("rounds")
     rows = count(found["training_rows"])
+    beside = Both("", "")
+    if facts.joint(result):
+        further = facts.terms(result).get("recipe", {}).get("rounds", 0)
+        rounds = rounds + further if rounds else rounds
+        names = joined(list(result["partners"]))
+        beside = Both(
+            f" {names.en} brought their columns in, which no bank and nobody else saw; "
+            f"{facts.compute(result)} helped to compute.",
+            f"{names.zh} 提供了自有字段，银行和其他任何一方均不可见；{facts.compute(result)} 协助计算。",
+        )
     in_rounds = (f" in {rounds} rounds", f"，共 {rounds} 轮") if rounds else ("", "")
-    done = Finding(
+    return Finding(
         Both("What was done", "做了什么"),
         Both(
             f"{number} banks trained one score for the risk of default{in_rounds[0]} on {rows} "
             f"enterprises, each bank on its "
-            f"own computer and its own rows ({data['name']}). The job took "
+            f"own computer and its own rows ({data['name']}).{beside.en} The job took "
             f"{seconds(result['seconds']['job'])}.",
             f"{number} 家银行在各自的机器和数据上，用 {rows} 家企业共同训练了一个违约风险评分{in_rounds[1]}"
-            f"（{data['name']}）。作业用时 {seconds(result['seconds']['job'])}。",
+            f"（{data['name']}）。{beside.zh}作业用时 {seconds(result['seconds']['job'])}。",
         ),
     )
-    outcome = headline(result)
-    ceiling = against_ceiling(result)
-    out = Finding(
-        Both("What came out", "结果如何"),
-        Both(f"{outcome.en} {ceiling.en}", outcome.zh + ceiling.zh),
-    )
-    return [done, out, _unseen(result), _who(result)]
 
 
 def _unseen(result: Result) -> Finding:
     title = Both("What nobody saw: usable but not visible", "谁也没看到什么：可用不可见")
-    if simulated(result):
+    if facts.simulated(result):
         return Finding(
             title,
             Both(
@@ -238,16 +211,21 @@ def _unseen(result: Result) -> Finding:
                 "请以部署运行为准。",
             ),
         )
-    strange = unknown_classes(result)
+    strange = facts.unknown_classes(result)
     logs = len(result["verified"])
     intact = sum(result["verified"].values())
     total = sum(entry["bytes"] for entries in result["egress"].values() for entry in entries)
+    whose = (
+        ("a bank's or partner's table", "任何银行或数据方")
+        if facts.joint(result)
+        else ("a bank's table", "任何银行")
+    )
     body = Both(
-        f"No row of a bank's table, no identifier and no single bank's update was readable by anybody else. "
+        f"No row of {whose[0]}, no identifier and no single bank's update was readable by anybody else. "
         f"{size(total)} left the nodes; each node wrote down what it released before releasing it, and "
         f"{intact} of {logs} "
         "of these logs verify.",
-        f"任何银行的数据行、企业标识和单家银行的模型更新，其他各方均不可读。各节点共送出 {size(total)}，"
+        f"{whose[1]}的数据行、企业标识和单家银行的模型更新，其他各方均不可读。各节点共送出 {size(total)}，"
         f"均先记入外发日志再送出；{logs} 份日志中 {intact} 份校验通过。",
     )
     if strange:
@@ -263,7 +241,9 @@ def _unseen(result: Result) -> Finding:
 
 
 def _who(result: Result) -> Finding:
-    resting = idle(result)
+    if facts.joint(result):
+        return _who_with_partners(result)
+    resting = facts.idle(result)
     names = ", ".join(resting)
     tail = (
         (
@@ -284,80 +264,26 @@ def _who(result: Result) -> Finding:
     )
 
 
-def learned(result: Result) -> list[Learned]:
-    """Return who learned what in this job, party by party."""
-    found = [
-        Learned(
-            Both("Each bank of the job", "参与作业的每家银行"),
-            Both(
-                "the finished score; over all banks together: quantiles and means of each field, rows, "
-                "defaults, and the "
-                "figures on this page; who took part",
-                "最终评分；全体银行合计的字段分位数与均值、行数、违约数和本页指标；参与方名单",
-            ),
-            Both(
-                "any other bank's rows, clients, counts and updates, unless all the other banks pool "
-                "what they "
-                "know",
-                "其他任何银行的数据行、客户、行数与更新（前提是其余银行不全部串通）",
-            ),
-        ),
-        Learned(
-            Both("Coordinator, and who runs exchange and Flower", "协调方及消息与 Flower 运营方"),
-            Both(
-                "identities, times and sizes of messages; the model's digest and card, with the figures "
-                "on this page",
-                "身份、消息的时间和大小；模型摘要与模型卡（含本页指标）",
-            ),
-            Both(
-                "the score itself, any bank's update or sum: it adds up numbers that it can't read",
-                "评分本身、任何银行的更新或合计：它只对看不懂的数做加法",
-            ),
-        ),
-    ]
-    resting = idle(result)
-    if resting:
-        names = ", ".join(resting)
-        found.append(
-            Learned(
-                Both(f"{names} (no part in this job)", f"{names}（未参与本次作业）"),
-                Both("that the consortium exists and who belongs to it", "联盟的存在及其成员"),
-                Both("everything else about the job's data", "作业数据的其他一切"),
-            )
-        )
-    return found
-
-
-def not_protected(result: Result) -> list[Both]:
-    """Return what the protocol does not protect, plainly."""
-    told = [
+def _who_with_partners(result: Result) -> Finding:
+    neutral = facts.compute(result)
+    return Finding(
+        Both("Who learned what", "谁知道了什么"),
         Both(
-            "All banks but one, acting together, can compute the last one's updates and sums.",
-            "除一家外的所有银行串通，可算出最后一家的更新与合计。",
+            "The banks learned the networks, totals over all of them, which of their own clients a partner lists and "
+            "the sub-scores of those that consented; a partner learned its own noised sums and rounded numbers of ids; "
+            f"{neutral} rounded sizes; the coordinator who took part, when, and the figures on this page. The table "
+            "below has this job's numbers.",
+            "银行得到网络、全体合计值、自身客户中哪些被数据方收录及已授权客户的子评分；数据方得到自己的加噪合计与"
+            f"取整的标识数量；{neutral} 得到取整规模；协调方只知道谁在何时参与以及本页指标。具体数字见下表。",
         ),
-        Both(
-            "Who talks to whom, and when, is visible to who runs the exchange.",
-            "通信双方和时间对消息运营方可见。",
-        ),
-        Both("A bank that invents rows is not found out by the protocol.", "协议不能发现虚构数据行的银行。"),
-    ]
-    if not private(result):
-        told.insert(
-            1,
-            Both(
-                "What the finished model tells the banks about single enterprises is not bounded (no "
-                "differential "
-                "privacy in this release).",
-                "最终模型透露的单个企业信息没有上限（本次发布未用差分隐私）。",
-            ),
-        )
-    return told
+    )
 
 
 def limitations(result: Result) -> list[Both]:
     """Return where the model fails, and what has not been tested."""
     found = result["figures"]
-    told: list[Both] = []
+    told = partners.limitations(result) if facts.joint(result) else []
+    trained = ("As trained, for", "训练所得模型在") if partners.recalibrated(result).en else ("For", "")
     off = [bin_ for bin_ in fig.calibration_bins(found) if bin_.off]
     for bin_ in off:
         said, seen = percent(bin_.mean_pd), percent(bin_.observed)
@@ -365,9 +291,9 @@ def limitations(result: Result) -> list[Both]:
         high = bin_.mean_pd > bin_.observed
         told.append(
             Both(
-                f"For predicted rates of {where} the model says {said} on average, {seen} defaulted "
+                f"{trained[0]} predicted rates of {where} the model says {said} on average, {seen} defaulted "
                 f"({count(bin_.rows)} enterprises): it {'over' if high else 'under'}states the risk there.",
-                f"预测违约率 {where} 区间：平均预测 {said}，实际 {seen}（{count(bin_.rows)} 家），"
+                f"{trained[1]}预测违约率 {where} 区间：平均预测 {said}，实际 {seen}（{count(bin_.rows)} 家），"
                 f"{'高估' if high else '低估'}风险。",
             )
         )
@@ -408,7 +334,7 @@ def limitations(result: Result) -> list[Both]:
             "从未见过与现有客户不同的企业（被拒申请人、新行业）。",
         ),
     ]
-    if private(result):
+    if facts.private(result):
         told.append(
             Both("The noise of the private release is part of the figures.", "指标中含有隐私发布的噪声。")
         )
@@ -417,6 +343,14 @@ def limitations(result: Result) -> list[Both]:
 
 def training_note(result: Result) -> Both:
     """Return how the model was trained."""
+    said = _bank_training(result)
+    if not facts.joint(result):
+        return said
+    further = partners.training_note(result)
+    return Both(said.en + further.en, said.zh + further.zh)
+
+
+def _bank_training(result: Result) -> Both:
     recipe = result["card"].get("recipe", {})
     hidden = "-".join(str(width) for width in recipe.get("hidden", []))
     rounds, bins = recipe.get("rounds", "?"), recipe.get("bins", "?")
@@ -444,21 +378,29 @@ def training_note(result: Result) -> Both:
 
 def approval_note(result: Result) -> Both:
     """Return who has said yes to what."""
-    if simulated(result):
+    if facts.simulated(result):
         return Both(
             "None: a simulated model is not registered and must not be used.",
             "无：模拟模型未登记，不得使用。",
         )
-    names = ", ".join(banks(result))
+    names = ", ".join(facts.banks(result))
     state = result["model"]["state"]
+    others = joined(facts.took_part(result))
+    too = Both(f" {others.en} approved it too.", f"{others.zh} 也已批准。") if others.en else others
+    barred = Both("", "")
+    if not facts.promotable(result):
+        barred = Both(
+            " It can't be promoted: it doesn't beat the banks' own score beyond chance.",
+            "不得启用：未超出偶然地优于银行自有评分。",
+        )
     before = Both(
-        f"{names} approved the job, and each signed the same model digest and the same figures.",
-        f"{names} 批准了本次作业，并各自签署了相同的模型摘要和指标。",
+        f"{names} approved the job, and each signed the same model digest and the same figures.{too.en}",
+        f"{names} 批准了本次作业，并各自签署了相同的模型摘要和指标。{too.zh}",
     )
     if state == "champion":
         return Both(f"{before.en} The model is in use (champion).", f"{before.zh}模型已启用（冠军）。")
     return Both(
         f"{before.en} The model's state is “{state}”: not for decisions until an independent validator "
-        f"has approved it.",
-        f"{before.zh}模型状态为“{state}”：独立验证人批准前不得用于信贷决策。",
+        f"has approved it.{barred.en}",
+        f"{before.zh}模型状态为“{state}”：独立验证人批准前不得用于信贷决策。{barred.zh}",
     )

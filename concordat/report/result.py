@@ -42,16 +42,25 @@ class Data(TypedDict):
 
 
 class Comparison(TypedDict):
-    """One figure of the shared score between its two yardsticks.
+    """One figure of the shared score between its yardsticks, all on the same held-out rows.
 
-    ``bank_only``: boosted trees on one bank's rows, by bank; ``federated``: the shared score; ``pooled``: boosted
-    trees on all rows, which nobody may compute in real life. All on the same held-out rows.
+    ``bank_only``: boosted trees on one bank's rows, by bank; ``federated``: the model that serves; ``pooled``: boosted
+    trees on all banks' rows, which nobody may compute in real life. With data partners also each model of the job:
+    ``h``, ``h_plus``, ``s``, ``s_head``; and the ceilings with the partners' columns joined: ``pooled_all``, the same
+    within each bank and averaged by rows (AUC only), and with one partner's columns.
     """
 
     bank_only: Annotated[dict[str, Share], Field(min_length=1)]
     bank_only_mean: Share
     federated: Share
     pooled: Share
+    h: NotRequired[Share]
+    h_plus: NotRequired[Share]
+    s: NotRequired[Share]
+    s_head: NotRequired[Share]
+    pooled_all: NotRequired[Share]
+    pooled_all_within_banks: NotRequired[Share]
+    pooled_with: NotRequired[dict[str, Share]]
 
 
 class Cell(TypedDict):
@@ -80,6 +89,33 @@ class Histogram(TypedDict):
     bad: Annotated[list[Count], Field(min_length=1)]
 
 
+class Difference(TypedDict):
+    """A model's AUC less that of the model that it is compared with, and its 95 % interval (DeLong)."""
+
+    against: str
+    difference: Number
+    standard_error: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    lower: Number
+    upper: Number
+
+
+class Recalibration(TypedDict):
+    """The line of log-odds that a score goes through before it is used."""
+
+    slope: Number
+    intercept: Number
+
+
+class Scored(TypedDict):
+    """One model of a job with partners; more keys, those of ``Figures``, may stand beside."""
+
+    auc: Share
+    ks: Share
+    brier: Share
+    recalibration: Recalibration
+    comparison: Difference | None
+
+
 class Figures(TypedDict):
     """The model's figures, as the banks signed them."""
 
@@ -93,6 +129,10 @@ class Figures(TypedDict):
     histogram: Histogram
     training_rows: Count
     base_rate: Share
+    serving: NotRequired[str]
+    promotable: NotRequired[bool]
+    models: NotRequired[dict[str, Scored]]
+    comparison: NotRequired[Difference | None]
 
 
 class Curves(TypedDict):
@@ -100,6 +140,7 @@ class Curves(TypedDict):
 
     bank_only: dict[str, Curve]
     pooled: Curve
+    pooled_all: NotRequired[Curve]
 
 
 class Times(TypedDict):
@@ -112,20 +153,28 @@ class Times(TypedDict):
 
 
 class Step(TypedDict):
-    """A step of the job; steps overlap where one holds another."""
+    """A step of the job; steps overlap where one holds another. A partner's own part stands ``within`` one."""
 
     step: str
     seconds: Seconds
     bytes: Count
     parties: Count
+    within: NotRequired[str]
 
 
 # ``from`` is a keyword, hence the other way of writing it.
 Link = TypedDict(
     "Link",
-    {"from": str, "to": str, "via": str, "messages": Count, "bytes": Count},
+    {
+        "from": str,
+        "to": str,
+        "via": str,
+        "messages": Count,
+        "bytes": Count,
+        "classes": NotRequired[dict[str, Count]],
+    },
 )
-"""Messages and bytes of one direction between two parties."""
+"""Messages and bytes of one direction between two parties; bytes by kind of data where the sender is a node."""
 
 
 class Release(TypedDict):
@@ -155,8 +204,52 @@ class Privacy(TypedDict):
     delta: NotRequired[Number | None]
 
 
+class Coverage(TypedDict):
+    """What a partner knows of one bank's clients; only a demo can see it from outside.
+
+    ``listed`` and ``consented`` (listed, and with the enterprise's consent where the job asks for it) are shares of
+    ``clients``; ``bins`` is how many clients the bank has read a sub-score of.
+    """
+
+    clients: Count
+    listed: Share
+    consented: Share
+    bins: Count
+
+
+class Spent(TypedDict):
+    """What the release to a partner costs; numbers of an exact release are None.
+
+    ``sigma``: standard deviation of T's noise on each sum, and of the banks' together; ``noise``: of both, as the
+    partner meets it; ``total_epsilon``: of all ``releases`` to the partner that were signed so far.
+    """
+
+    epsilon: Number | None
+    delta: Number | None
+    mu: Number | None
+    memberships: Count
+    sigma: Number | None
+    noise: Number | None
+    released: bool
+    releases: Count
+    total_mu: Number
+    total_epsilon: Number
+
+
+class Partner(TypedDict):
+    """What a data partner brought: ``asked`` is the padded number of ids, by bank and purpose."""
+
+    published: bool
+    used: bool
+    released: bool
+    slots: Count
+    components: Count
+    asked: dict[str, dict[str, Count]]
+    seconds: dict[str, Seconds]
+
+
 class Result(TypedDict):
-    """Everything that a report says."""
+    """Everything that a report says; the last three only of a job with data partners."""
 
     name: str
     consortium: str
@@ -174,6 +267,9 @@ class Result(TypedDict):
     card: dict[str, Any]
     release: Privacy
     privacy: NotRequired[list[dict[str, Any]]]
+    partners: NotRequired[dict[str, Partner]]
+    privacy_spent: NotRequired[dict[str, Spent]]
+    coverage: NotRequired[dict[str, dict[str, Coverage]]]
 
 
 @lru_cache(maxsize=1)
@@ -193,8 +289,8 @@ def check(result: Mapping[str, Any]) -> Result:
     """Return a result whose shape is known to be right.
 
     Raises:
-        DataError: ``REPORT_RESULT`` with the first place that is wrong, ``REPORT_HISTOGRAM`` if counts and edges
-            don't fit together or a kind of outcome is missing.
+        DataError: ``REPORT_RESULT`` with the first place that is wrong or doesn't fit the partners,
+            ``REPORT_HISTOGRAM`` if counts and edges don't fit together or a kind of outcome is missing.
     """
     try:
         _adapter().validate_python(dict(result))
@@ -214,4 +310,24 @@ def check(result: Mapping[str, Any]) -> Result:
         raise DataError("REPORT_HISTOGRAM", "The score histogram's counts and edges don't fit together.")
     if sum(counted["good"]) == 0 or sum(counted["bad"]) == 0:
         raise DataError("REPORT_HISTOGRAM", "The score histogram has one kind of outcome only.")
+    if found.get("partners"):
+        _check_partners(found)
     return found
+
+
+def _check_partners(result: Result) -> None:
+    """Refuse a result that names partners without saying what they came to."""
+    names = set(result["partners"])
+    wanted = {
+        "privacy_spent": set(result.get("privacy_spent", {})) == names,
+        "coverage": set(result.get("coverage", {})) == names,
+        "figures.models": {"h", "h_plus"} <= set(result["figures"].get("models", {})),
+        "auc": {"h", "h_plus", "pooled_all", "pooled_all_within_banks", "pooled_with"} <= set(result["auc"]),
+    }
+    for place, fits in wanted.items():
+        if not fits:
+            raise DataError(
+                "REPORT_RESULT",
+                f"A report can't be made of this result: {place} doesn't fit its partners.",
+                "Give the object that the demo prints with --format json.",
+            )

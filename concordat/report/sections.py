@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from concordat.report import charts
+from concordat.report import charts, facts
 from concordat.report import figures as fig
 from concordat.report.charts import Chart, Plot, linear
 from concordat.report.findings import calibration_note, interval_note
 from concordat.report.result import Result
-from concordat.report.words import Both, Words, band, clipped, count, figure, percent, seconds, signed, size
+from concordat.report.words import Both, Words, band, clipped, count, figure, percent, signed
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ ALONE = Both("each bank alone", "各行单独建模")
 
 
 def comparison(result: Result) -> Section:
-    """Return each bank alone, the shared score and the pooled ceiling."""
+    """Return each bank alone, the shared score, and the ceilings."""
     auc, ks = result["auc"], result["ks"]
     interval = fig.auc_interval(result["figures"])
     names: list[tuple[Words, str, float, float]] = [
@@ -64,26 +64,29 @@ def comparison(result: Result) -> Section:
     names += [
         (Both("mean of the banks alone", "单家平均"), "mean", mean, ks["bank_only_mean"]),
         (SHARED, "shared", auc["federated"], ks["federated"]),
-        (Both("pooled ceiling", "数据集中的上限"), "pooled", auc["pooled"], ks["pooled"]),
     ]
-    values = [value for _, _, value, _ in names] + [interval.lower, interval.upper]
-    low = max(0.0, int(min(values) * 50 - 0.25) / 50)
-    high = min(1.0, int(max(values) * 50 + 1.25) / 50)
-    rows = len(names)
-    plot = Plot(charts.TOP + 30.0 * rows + charts.BOTTOM, linear(low, high), linear(rows, 0), left=150.0)
-    middle = rows - 2 + 0.5
-    plot.line([(mean, 0), (mean, rows)], "guide")
-    plot.line([(interval.lower, middle), (interval.upper, middle)], "whisker shared")
-    for i, (name, style, value, _) in enumerate(names):
-        shown = clipped(name) if isinstance(name, str) else name
-        if style == "mean":
-            shown = Both("mean alone", "单家平均")
-        plot.label(low, i + 0.5, shown, "end", dx=-8, dy=4)
-        plot.dot(value, i + 0.5, style, figure(value))
-        plot.label(value, i + 0.5, figure(value), "middle", "number", dy=-8)
-    steps = round((high - low) * 50)
-    every = 0.02 if steps <= 5 else 0.04 if steps <= 10 else 0.1
-    ticks = [(low + i * every, f"{low + i * every:.2f}") for i in range(int((high - low) / every + 1e-9) + 1)]
+    if facts.joint(result):
+        names += [
+            (Both("all banks' rows pooled", "银行数据集中"), "pooled", auc["pooled"], ks["pooled"]),
+            (Both("with partners' columns", "另加数据方字段"), "pooled", auc["pooled_all"], ks["pooled_all"]),
+        ]
+    else:
+        names.append((Both("pooled ceiling", "数据集中的上限"), "pooled", auc["pooled"], ks["pooled"]))
+    shared = next(i for i, (_, style, _, _) in enumerate(names) if style == "shared")
+    mean_alone = Both("mean alone", "单家平均")
+    chart = charts.standing(
+        [
+            (
+                clipped(name) if isinstance(name, str) else mean_alone if style == "mean" else name,
+                value,
+                style,
+            )
+            for name, style, value, _ in names
+        ],
+        "AUC",
+        guide=mean,
+        whiskers={shared: (interval.lower, interval.upper)},
+    )
     table = Table(
         Both("AUC and KS on the same held-out rows of all banks", "各模型在同一留出样本上的 AUC 与 KS"),
         [Both("model", "模型"), "AUC", Both("against mean alone", "与单家平均之差"), "KS"],
@@ -96,7 +99,7 @@ def comparison(result: Result) -> Section:
             )
             for name, style, value, k in names
         ],
-        strong=frozenset({rows - 2}),
+        strong=frozenset({shared}),
     )
     sentence = interval_note(result)
     return Section(
@@ -110,7 +113,7 @@ def comparison(result: Result) -> Section:
             f"AUC 是违约者得到更高风险评分的概率：0.5 等于抛硬币，1 为完美。{sentence.zh}"
             "各模型在相同样本上比较，其差异比单个数值更可靠。",
         ),
-        plot.drawn("AUC", "", ticks, []),
+        chart,
         [
             Key("bank", "dot", ALONE),
             Key("shared", "dot", Both("shared score, with its 95 % interval", "共享评分及 95 % 区间")),
@@ -127,7 +130,8 @@ def roc(result: Result) -> Section:
     plot.line([(0, 0), (1, 1)], "guide")
     for _, curve in sorted(curves["bank_only"].items()):
         plot.line(curve, "bank")
-    plot.line(curves["pooled"], "pooled")
+    pooled = curves["pooled_all"] if facts.joint(result) else curves["pooled"]
+    plot.line(pooled, "pooled")
     plot.line(found, "shared")
     rows = []
     for x in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7):
@@ -135,7 +139,7 @@ def roc(result: Result) -> Section:
         alone = [fig.at(curve, x) for curve in curves["bank_only"].values()]
         plot.dot(x, mine, "shared", percent(mine))
         span = f"{percent(min(alone))[:-2]}–{percent(max(alone))}" if alone else "–"
-        rows.append((percent(x), percent(mine), span, percent(fig.at(curves["pooled"], x))))
+        rows.append((percent(x), percent(mine), span, percent(fig.at(pooled, x))))
     return Section(
         "roc",
         Both("How well risk is ranked (ROC)", "风险排序能力（ROC）"),
@@ -325,121 +329,6 @@ def distribution(result: Result) -> Section:
     )
 
 
-def steps(result: Result) -> Section:
-    """Return seconds per step."""
-    found = result["steps"]
-    chart = charts.ranking(
-        [(clipped(step["step"]), step["seconds"], seconds(step["seconds"])) for step in found],
-        Both("seconds", "秒"),
-        lambda value: f"{value:g}",
-        left=110.0,
-    )
-    times = result["seconds"]
-    parts = [
-        (Both("starting up", "启动"), times["start_up"]),
-        (Both("the job", "作业"), times["job"]),
-        (Both("yardsticks for this page", "本页对照模型"), times["baselines"]),
-        (Both("all", "合计"), times["total"]),
-    ]
-    listed = "; ".join(f"{words.en} {seconds(value)}" for words, value in parts)
-    listed_zh = "；".join(f"{words.zh} {seconds(value)}" for words, value in parts)
-    return Section(
-        "steps",
-        Both("Seconds per step", "各步骤用时"),
-        Both(
-            f"Time: {listed}. Steps overlap: a step that waits for another holds the other's time too.",
-            f"用时：{listed_zh}。步骤之间有重叠：等待其他步骤的时间也计入。",
-        ),
-        chart if found else None,
-        [],
-        Table(
-            Both("Seconds and bytes of each step", "各步骤用时与字节数"),
-            [Both("step", "步骤"), Both("seconds", "用时"), Both("bytes", "字节"), Both("parties", "参与方")],
-            [(s["step"], seconds(s["seconds"]), size(s["bytes"]), count(s["parties"])) for s in found],
-        ),
-    )
-
-
-def _masked_share(result: Result) -> tuple[str, str]:
-    """Return how much of what left the nodes was masked updates, in both languages; empty without logs."""
-    left = [entry for entries in result["egress"].values() for entry in entries]
-    total = sum(entry["bytes"] for entry in left)
-    if total == 0:
-        return "", ""
-    share = percent(sum(e["bytes"] for e in left if e["field_class"] == "masked update") / total)
-    return f" Of what left the nodes, {share} was masked updates.", f"节点外发内容中 {share} 为掩码更新。"
-
-
-def links(result: Result) -> Section:
-    """Return bytes per link."""
-    found = sorted(result["links"], key=lambda link: (-link["bytes"], link["from"], link["to"], link["via"]))
-    names = [f"{clipped(link['from'], 12)} → {clipped(link['to'], 12)}" for link in found]
-    chart = charts.ranking(
-        [(name, float(link["bytes"]), size(link["bytes"])) for name, link in zip(names, found, strict=True)],
-        Both("bytes", "字节"),
-        lambda value: size(int(value)),
-        left=168.0,
-    )
-    total = size(sum(link["bytes"] for link in found))
-    return Section(
-        "links",
-        Both("Bytes per link", "各链路字节数"),
-        Both(
-            f"{total} in all.{_masked_share(result)[0]} A link that carried little carried keys, signatures, "
-            "figures or masked sums."
-            if found
-            else "Nothing was sent: the job ran in one process.",
-            f"共 {total}。{_masked_share(result)[1]}流量很小的链路传输的是密钥、签名、指标或掩码求和。"
-            if found
-            else "没有任何传输：作业在单一进程中运行。",
-        ),
-        chart if found else None,
-        [],
-        Table(
-            Both("Messages and bytes of each direction", "各方向消息数与字节数"),
-            [
-                Both("from → to", "发送 → 接收"),
-                Both("through", "通道"),
-                Both("messages", "消息"),
-                Both("bytes", "字节"),
-            ],
-            [
-                (f"{link['from']} → {link['to']}", link["via"], count(link["messages"]), size(link["bytes"]))
-                for link in found
-            ],
-            words=frozenset({1}),
-        ),
-    )
-
-
-def egress_table(result: Result) -> Table:
-    """Return what left each node, by class of data."""
-    rows: list[tuple[Words, ...]] = []
-    for node, entries in sorted(result["egress"].items()):
-        sums: dict[tuple[str, str], list[int]] = {}
-        for entry in entries:
-            kept = sums.setdefault((entry["field_class"], entry["peer"]), [0, 0])
-            kept[0] += entry["records"]
-            kept[1] += entry["bytes"]
-        intact = result["verified"].get(node)
-        state = Both("verifies", "校验通过") if intact else Both("NOT VERIFIED", "未通过校验")
-        for (kind, peer), (records, total) in sorted(sums.items(), key=lambda item: -item[1][1]):
-            rows.append((node, kind, peer, count(records), size(total), state))
-    return Table(
-        Both("What left each node, from its own signed log", "各节点外发内容（来自其自身签名日志）"),
-        [
-            Both("node", "节点"),
-            Both("kind of data", "数据类别"),
-            Both("to", "接收方"),
-            Both("releases", "次数"),
-            Both("bytes", "字节"),
-            Both("log", "日志"),
-        ],
-        rows,
-        words=frozenset({1, 2, 5}),
-    )
-
-
-def all_sections(result: Result) -> list[Section]:
-    """Return the page's figures in their order."""
-    return [make(result) for make in (comparison, roc, separation, calibration, distribution, links, steps)]
+def quality(result: Result) -> list[Section]:
+    """Return the figures of how good the score is, in their order."""
+    return [make(result) for make in (comparison, roc, separation, calibration, distribution)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -19,6 +20,13 @@ Words = str | Both
 def same(words: Words) -> Both:
     """Return words in both languages."""
     return words if isinstance(words, Both) else Both(words, words)
+
+
+def joined(names: Sequence[str]) -> Both:
+    """Write a list of names."""
+    if len(names) < 2:
+        return same("".join(names))
+    return Both(f"{', '.join(names[:-1])} and {names[-1]}", f"{'、'.join(names[:-1])}和{names[-1]}")
 
 
 def figure(value: float) -> str:
