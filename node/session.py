@@ -33,6 +33,8 @@ from protocol.sealing import SealingKey
 
 log = logging.getLogger(__name__)
 KEYS = "keys"
+# Messages up to this size are kept for a repeat; longer ones follow from what is kept (tables, products, updates).
+KEPT_BYTES = 1 << 16
 
 
 @dataclass
@@ -146,7 +148,7 @@ class DurableChannel:
 
     def __init__(self, parts: Parts, job: Job, generation: int, first_sequence: int, seconds: float) -> None:
         self._parts, self._job, self._generation = parts, job, generation
-        self._sequence = first_sequence
+        self._first = first_sequence
         self._began = time.monotonic()
         self._deadline = self._began + seconds
 
@@ -186,7 +188,7 @@ class DurableChannel:
     def send(self, recipient: str, step: str, payload: bytes, field_class: str) -> None:
         """See ``node.role.Channel``."""
         job = self._job
-        self._sequence += 1
+        sequence, payload = self._outgoing(f"{recipient} {step}", payload)
         envelope = Envelope(
             job=job.id,
             attempt=job.attempt,
@@ -194,13 +196,41 @@ class DurableChannel:
             sender=job.party,
             recipient=recipient,
             step=step,
-            sequence=self._sequence,
+            sequence=sequence,
             payload=payload,
         )
         self._check()
         data = pack(envelope, self._parts.key)
         name = object_name(job.id, job.attempt, self._generation, step, job.party, recipient)
         self._parts.door.leave(recipient, name, data, purpose=step, job=job.id, field_class=field_class)
+
+    def _outgoing(self, place: str, payload: bytes) -> tuple[int, bytes]:
+        """Return the sequence number and the bytes of a message: what was noted when it was first sent.
+
+        After a crash a session may take another path than before, and a sealed payload is another one each time it is
+        sealed. The recipient must get the bytes that it may have accepted already.
+
+        Raises:
+            ProtocolError: ``RESEND_CHANGED`` if a long message, which isn't kept, is not what it was.
+        """
+        vault, job = self._parts.vault, self._job.id
+        book = f"sent.{self._generation}.{self._first}"
+        noted: dict[str, list[Any]] = json.loads(vault.get(job, book) or b"{}")
+        digest = sha256(payload).hexdigest()
+        if place not in noted:
+            sequence = self._first + len(noted) + 1
+            if len(payload) <= KEPT_BYTES:
+                vault.put(job, f"{book}.{sequence}", payload)
+            noted[place] = [sequence, digest]
+            vault.put(job, book, json.dumps(noted).encode())
+            return sequence, payload
+        sequence, before = noted[place]
+        if digest != before:
+            kept = vault.get(job, f"{book}.{sequence}")
+            if kept is None:
+                raise ProtocolError("RESEND_CHANGED", "a message that was sent before has changed")
+            payload = kept
+        return int(sequence), payload
 
     def receive(self, sender: str, step: str, patience: float | None = None) -> bytes:
         """See ``node.role.Channel``."""
