@@ -119,7 +119,7 @@ class Absence:
         epochs = f"{version.oldest} to {version.newest}"
         total = sum(len(tags) for tags in self.tags)
         proved = [
-            f"No claim in this registry and these epochs ({epochs}) holds any of the file's {total} tags, "
+            f"No claim in this registry and these epochs ({epochs}) holds any of the file's tags ({total}), "
             f"as of {moment(state.time)}."
         ]
         if ended:
@@ -439,8 +439,8 @@ def _presence(claim: Claim, time: int) -> list[str]:
     c = claim.fields
     if claim.status in (Status.LIVE, Status.FROZEN):
         state = (
-            f"It carries {share(c['cap'])} of the first payable; {share(c['pledged'])} is pledged in {c['liens']} "
-            f"liens, {share(claim.free)} is not."
+            f"It carries {share(c['cap'])} of the first payable. Pledged: {share(c['pledged'])} (liens: {c['liens']}); "
+            f"not pledged: {share(claim.free)}."
         )
     else:
         state = {

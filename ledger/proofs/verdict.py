@@ -89,6 +89,10 @@ class Verdict:
             f"Status     {self.status}",
             f"Grade      {self.grade}",
             f"As of      {moment(self.time)}",
+            *(
+                f"Field      {_plain(name)} = {_plain(value)}"
+                for name, value in self.facts.get("fields", {}).items()
+            ),
             "",
             "Proved:",
             *(f"  - {each}" for each in self.proved),
@@ -96,6 +100,11 @@ class Verdict:
             *(f"  - {each}" for each in self.not_proved),
         ]
         return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Return a document's text without anything that a terminal would obey."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def moment(seconds: int) -> str:

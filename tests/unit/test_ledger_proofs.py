@@ -187,6 +187,13 @@ def test_a_document_shows_its_fields_and_hides_the_others(chain: ProofChain) -> 
     assert any("another draft" in each for each in found.not_proved)
 
 
+def test_a_document_s_text_commands_no_terminal(chain: ProofChain) -> None:
+    statement, _ = leaf(chain, {"number": "发票-1\x1b[2J\u202e\nStatus     LIVE", "seller": "S"})
+    text = prove(chain, statement).text()
+    assert "Field      number = 发票-1\\u001b[2J\\u202e\\u000aStatus     LIVE" in text
+    assert "\x1b" not in text
+
+
 def test_a_document_that_became_a_claim_shows_its_grade(chain: ProofChain) -> None:
     statement, _ = leaf(chain)
     fields = {"cap": FULL, "grade": 1, "liens": 1, "pledged": 5, "lapseWeek": WEEKS + 3}
