@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,12 +32,17 @@ from ledger.commitments import FULL
 from ledger.index.audit import audit
 from ledger.service import statements, words
 from ledger.service.runtime import Runtime
+from ledger.service.tray import PAGE
 from ledger.service.tray import Request as Asked
 from ledger.signers import Role
 from protocol.errors import ConcordatError, DataError, LedgerError, NotApproved
 
 MAX_BODY = 4 << 20
 """Bytes of one request."""
+
+
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
 class _Body(BaseModel):
@@ -205,8 +210,8 @@ def _operator_routes(app: FastAPI, runtime: Runtime) -> None:
         return {"claim": claim.hex(), "state": "anchoring"}
 
     @app.get("/v1/receivables", dependencies=own)
-    def receivables() -> list[dict[str, Any]]:
-        return [desk.standing.summary(each) for each in tray.receivables()]
+    def receivables(limit: Limit = PAGE, offset: Offset = 0) -> list[dict[str, Any]]:
+        return [desk.standing.summary(each) for each in tray.receivables(limit, offset)]
 
     @app.get("/v1/receivables/{claim}", dependencies=own)
     def receivable(claim: str) -> dict[str, Any]:
@@ -245,9 +250,9 @@ def _operator_routes(app: FastAPI, runtime: Runtime) -> None:
         return request_json(found)
 
     @app.get("/v1/requests", dependencies=own)
-    def requests(state: str = "") -> list[dict[str, Any]]:
+    def requests(state: str = "", limit: Limit = PAGE, offset: Offset = 0) -> list[dict[str, Any]]:
         states = (state,) if state else ()
-        return [request_json(each) for each in tray.requests(None, *states)]
+        return [request_json(each) for each in tray.requests(None, *states, limit=limit, offset=offset)]
 
     @app.get("/v1/requests/{name}", dependencies=own)
     def request(name: str) -> dict[str, Any]:

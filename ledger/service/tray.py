@@ -30,6 +30,9 @@ from protocol.errors import LedgerError
 OPEN, SENT, DONE, REFUSED, DECLINED = "open", "sent", "done", "refused", "declined"
 OUT, IN = "out", "in"
 
+PAGE = 200
+"""Entries of a list that are shown at once."""
+
 
 @dataclass(frozen=True)
 class Receivable:
@@ -114,11 +117,12 @@ class Tray:
             raise LedgerError("RECEIVABLE_UNKNOWN", "This institution has no part in such a receivable.")
         return self._receivable(row)
 
-    def receivables(self) -> list[Receivable]:
-        """Return all receivables, newest first."""
+    def receivables(self, limit: int = PAGE, offset: int = 0) -> list[Receivable]:
+        """Return a page of the receivables, newest first."""
         table = tables.receivables
+        query = sa.select(table).order_by(table.c.created_at.desc(), table.c.claim)
         with self._engine.begin() as db:
-            rows = db.execute(sa.select(table).order_by(table.c.created_at.desc(), table.c.claim)).all()
+            rows = db.execute(query.limit(limit).offset(offset)).all()
         return [self._receivable(row) for row in rows]
 
     def by_file(self, digest: bytes) -> list[Receivable]:
@@ -196,8 +200,10 @@ class Tray:
             raise LedgerError("REQUEST_UNKNOWN", "There is no such request.")
         return self._request(row)
 
-    def requests(self, claim: bytes | None = None, *states: str) -> list[Request]:
-        """Return requests, newest first; of one claim, or in some states."""
+    def requests(
+        self, claim: bytes | None = None, *states: str, limit: int = PAGE, offset: int = 0
+    ) -> list[Request]:
+        """Return a page of the requests, newest first; of one claim, or in some states."""
         table = tables.requests
         query = sa.select(table).order_by(table.c.created_at.desc(), table.c.id)
         if claim is not None:
@@ -205,7 +211,7 @@ class Tray:
         if states:
             query = query.where(table.c.state.in_(states))
         with self._engine.begin() as db:
-            rows = db.execute(query).all()
+            rows = db.execute(query.limit(limit).offset(offset)).all()
         return [self._request(row) for row in rows]
 
     def under_way(self) -> list[Request]:
