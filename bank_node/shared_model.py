@@ -28,8 +28,9 @@ import torch
 from numpy.typing import NDArray
 
 from bank_node.network import Shape
+from bank_node.schedule import Beside, Schedule
 from bank_node.subscores import MISSING
-from bank_node.training import Beside, Float32, Float64, LocalTrainer, Schedule, update_vector, weights_from
+from bank_node.training import Float32, Float64, LocalTrainer, update_vector, weights_from
 from protocol.errors import ProtocolError
 from protocol.job import Recipe, SharedRecipe
 from protocol.subscore import BINS

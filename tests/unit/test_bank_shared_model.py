@@ -10,9 +10,10 @@ import torch
 
 from bank_node import shared_model, training
 from bank_node.network import load, shape_of
+from bank_node.schedule import Beside
 from bank_node.shared_model import WIDTH, SharedTrainer, encode_bins, pair_from, start_of
 from bank_node.subscores import SubScores
-from bank_node.training import Beside, LocalTrainer, Seeds, half_of
+from bank_node.training import LocalTrainer, Seeds, half_of
 from protocol import ring
 from protocol.errors import ProtocolError
 
