@@ -35,6 +35,20 @@ def demo(
         ReleaseKind, typer.Option(help="none, or dp: differential privacy.")
     ] = ReleaseKind.none,
     epsilon: Annotated[float, typer.Option(min=0.1, max=100, help="Of a dp release, per enterprise.")] = 8.0,
+    partners: Annotated[
+        bool | None,
+        typer.Option(
+            "--partners/--no-partners",
+            help="Whether data partners bring their columns in; by default they do, unless the release is dp.",
+            show_default=False,
+        ),
+    ] = None,
+    partner_epsilon: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=100, help="Of the release to each partner, per enterprise's record at the banks."
+        ),
+    ] = 1.0,
     simulate: Annotated[bool, typer.Option("--simulate", help="The same job in one process.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the consortium running (with --dir).")] = False,
     report: Annotated[
@@ -47,11 +61,18 @@ def demo(
     \b
     Examples:
       concordat demo --report out
-      concordat demo --data my-tables --release dp --epsilon 4
+      concordat demo --release dp --epsilon 4
+      concordat demo --data my-tables --partner-epsilon 2
       concordat demo --simulate --format json
     """
     if keep and (directory is None or simulate):
         raise ConfigurationError("USAGE", "--keep needs --dir, and processes to keep", "Add --dir var/lab.")
+    if partners and release is ReleaseKind.dp:
+        raise ConfigurationError(
+            "USAGE",
+            "a job with partners doesn't offer a private release of the model yet",
+            "Leave --partners or --release dp away; what partners read is private by --partner-epsilon.",
+        )
     from concordat import demo as tour
     from concordat.cli.progress import display
 
@@ -62,6 +83,8 @@ def demo(
         seed=seed,
         release=release.value,
         epsilon=epsilon,
+        partners=release is not ReleaseKind.dp if partners is None else partners,
+        partner_epsilon=partner_epsilon,
         simulated=simulate,
         keep=keep,
     )

@@ -18,6 +18,7 @@ CARRIES = ("asked", "asked again", "answered", "sent", "gave")
 """Kinds of events whose bytes crossed a link."""
 GOOD = ("done", "finished", "opened", "answered", "approve")
 BAD = ("refused", "gave up", "failed", "void", "reject", "rejected", "cancelled")
+JOINT, BEFORE_JOINT, AFTER_JOINT = "with partners", ("roster", "centring"), "published"
 WAITING, WORKING, DONE, STOPPED = "waiting", "working", "done", "stopped"
 
 
@@ -47,15 +48,25 @@ class Step:
 
 
 class Progress:
-    """The steps of a job, from its events. Free of input and output."""
+    """The steps of a job, from its events. Free of input and output.
+
+    The stages with partners pass the coordinator by: their step begins where the banks have opened what comes before
+    them, if others than banks were asked into the session, and ends where the banks state what was published.
+    """
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self._round = 0
+        self._asked: set[str] = set()
+        self._banks: set[str] = set()
 
     def take(self, event: dict[str, Any]) -> None:
         """Take note of an event."""
         name, kind, party, at = event["step"], event["kind"], event["party"], float(event["at"])
+        self._joint(name, kind, party, at)
+        if name == JOINT and JOINT in self.steps:
+            self._said(party, event.get("detail") or {})
+            return
         if name == "train":
             name = f"round {self._round + 1}"
         elif name.startswith("round "):
@@ -75,6 +86,36 @@ class Progress:
             step.note = _told(party, kind, detail)
             step.state = DONE if kind in GOOD and not (party and kind == "answered") else step.state
 
+    def _joint(self, name: str, kind: str, party: str, at: float) -> None:
+        """Begin or end the step of the stages with partners."""
+        if name == "attempt":
+            self._asked, self._banks = set(), set()
+        elif name == "session" and party:
+            self._asked.add(party)
+        elif name == "roster" and kind == "sent":
+            self._banks.add(party)
+        elif name in BEFORE_JOINT and kind == "opened" and self._asked - self._banks and self._banks:
+            step = self.steps.setdefault(JOINT, Step(at, at, note="the parties among themselves"))
+            if step.state == DONE:
+                # An attempt was void: time goes on from the last one.
+                step.began, step.state = at - step.seconds, WORKING
+            else:
+                step.began = at
+            step.last = at
+            step.parties |= self._asked
+        elif name == AFTER_JOINT and kind == "opened" and JOINT in self.steps:
+            step = self.steps[JOINT]
+            step.last, step.state = at, DONE
+
+    def _said(self, party: str, detail: dict[str, Any]) -> None:
+        """Show what a partner said of its part, not what it took: the step has ended before."""
+        told = detail.get("told") or {}
+        if "published" in told:
+            said = "published" if told["published"] else "published nothing"
+            note = self.steps[JOINT].note
+            before = f"{note}; " if "published" in note else ""
+            self.steps[JOINT].note = f"{before}{party} {said}"
+
 
 def _told(party: str, kind: str, detail: dict[str, Any]) -> str:
     """Return an event in a few words."""
@@ -82,6 +123,9 @@ def _told(party: str, kind: str, detail: dict[str, Any]) -> str:
         (str(detail[key]) for key in ("cause", "detail", "code", "title", "why") if detail.get(key)), ""
     )
     rows = f"{detail['rows']:,} rows" if isinstance(detail.get("rows"), int) else ""
+    told = detail.get("told") or {}
+    if "published" in told:
+        more = "published" if told["published"] else "published nothing"
     return " ".join(word for word in (party, kind, rows, more) if word)
 
 

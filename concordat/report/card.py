@@ -28,6 +28,7 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = check(result)
     card, figures, model = found["card"], found["figures"], found["model"]
+    active = {*facts.banks(found), *facts.took_part(found)}
     made = {
         "version": VERSION,
         "model": {
@@ -53,7 +54,8 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
             "holdout": card.get("holdout"),
         },
         "parties": [
-            {**party, "took_part": party["name"] in facts.banks(found)} for party in found["data"]["parties"]
+            {**party, "took_part": party["name"] in {*facts.banks(found), *facts.took_part(found)}}
+            for party in found["data"]["parties"]
         ],
         "dropped": list(card.get("dropped", [])),
         "training": {

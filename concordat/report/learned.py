@@ -98,7 +98,8 @@ def _bank(result: Result, bank: str) -> Learned:
     return Learned(
         same(bank),
         Both(
-            f"which of its own enterprises that it asked about each partner lists ({'; '.join(listed)}); {bins.en}the shared networks; "
+            f"which of its own enterprises that it asked about each partner lists ({'; '.join(listed)}); {bins.en}"
+            "the shared networks; "
             "over all banks together: quantiles and means of each field, rows, defaults, and the figures on this page",
             f"所查询的自身企业中哪些被各数据方收录（{'；'.join(listed_zh)}）；{bins.zh}共享网络；"
             "全体银行合计的字段分位数与均值、行数、违约数和本页指标",

@@ -103,7 +103,7 @@ def links(result: Result) -> Section:
                     link["via"],
                     count(link["messages"]),
                     size(link["bytes"]),
-                    *([_kinds(link)] if kinds else []),
+                    *([_kinds(result, link)] if kinds else []),
                 )
                 for link in found
             ],
@@ -112,27 +112,34 @@ def links(result: Result) -> Section:
     )
 
 
-def _kinds(link: Link) -> Words:
+def _kinds(result: Result, link: Link) -> Words:
     """Return the kinds of data that make up a link, the largest first; the coordinator's have none in a log."""
     parts = sorted(link.get("classes", {}).items(), key=lambda pair: -pair[1])
+    if not parts and link["to"] not in facts.banks(result):
+        return Both("requests", "请求")
     if not parts:
         return Both("requests and totals under the group mask", "请求与组掩码下的合计")
     return ", ".join(f"{kind} {size(total)}" for kind, total in parts)
 
 
 def egress_table(result: Result) -> Table:
-    """Return what left each node, by class of data."""
+    """Return what left each node, by class of data; with partners its receivers stand in one row."""
     rows: list[tuple[Words, ...]] = []
+    together = facts.joint(result)
     for node, entries in sorted(result["egress"].items()):
         sums: dict[tuple[str, str], list[int]] = {}
+        peers: dict[tuple[str, str], list[str]] = {}
         for entry in entries:
-            kept = sums.setdefault((entry["field_class"], entry["peer"]), [0, 0])
+            kind = (entry["field_class"], "" if together else entry["peer"])
+            kept = sums.setdefault(kind, [0, 0])
             kept[0] += entry["records"]
             kept[1] += entry["bytes"]
+            if entry["peer"] not in peers.setdefault(kind, []):
+                peers[kind].append(entry["peer"])
         intact = result["verified"].get(node)
         state = Both("verifies", "校验通过") if intact else Both("NOT VERIFIED", "未通过校验")
-        for (kind, peer), (records, total) in sorted(sums.items(), key=lambda item: -item[1][1]):
-            rows.append((node, kind, peer, count(records), size(total), state))
+        for kind, (records, total) in sorted(sums.items(), key=lambda item: -item[1][1]):
+            rows.append((node, kind[0], ", ".join(peers[kind]), count(records), size(total), state))
     return Table(
         Both("What left each node, from its own signed log", "各节点外发内容（来自其自身签名日志）"),
         [
