@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,9 +28,10 @@ from ledger.intents import (
     SettleLienIntent,
     TransferIntent,
 )
+from ledger.mandates import CancelIntent
 from ledger.service import statements
 from ledger.service.anchoring import TICKETS
-from ledger.service.desk import Desk, until
+from ledger.service.desk import PROOF_SECONDS, Desk, until
 from ledger.service.statements import malformed
 from ledger.service.tray import DECLINED, IN, OPEN, SENT, Receivable, Request
 from ledger.signers import Party, Role, SignerTuple, holder_auth
@@ -50,6 +52,9 @@ KINDS: dict[str, type[Intent]] = {
 MAX_OPEN = 10_000
 """Open requests that a tray holds; beyond that peers are told to wait."""
 
+MAX_INTRODUCTIONS = 1_000
+"""New keys that are named to one peer in a day."""
+
 
 class Answering:
     """Takes requests in, and accepts or declines them."""
@@ -58,23 +63,31 @@ class Answering:
         self._desk = desk
         self._kernel = desk.kernel
         self._tray = desk.tray
+        self._drawn: dict[tuple[str, int], int] = {}
 
     # -- what peers ask -------------------------------------------------------------------------------------
 
-    def introduce(self, peer: str, kind: str, claim: bytes) -> dict[str, Any]:
+    def introduce(self, peer: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Name the key that will sign for this institution, so that the peer can sign for it first.
+
+        Which lien a payment goes to is told to the obligor only, who proves that it is: anybody else would learn
+        which bank holds it.
 
         Raises:
             NotApproved: ``ROLE_MISSING``.
             LedgerError: ``LIEN_UNCLEAR`` where a payment could go to several liens.
             ProtocolError: ``REQUEST_MALFORMED``.
+            SignatureInvalid: ``REQUEST_SIGNATURE``, it does not come from the obligor.
         """
+        kind, claim = str(body.get("kind")), statements.word(body.get("claim"), "claim")
         if kind == "settle":
+            self._check_obligor(claim, body)
             return self._payee(claim)
         role = self._role(kind)
         purpose = purpose_of(peer, kind, claim)
         known = self._tray.given(purpose)
         if known is None:
+            self._count(peer)
             index = self._kernel.wallet.fresh(role)
             content = self._ticket(index) if kind == "attest" else {}
             self._tray.give(purpose, int(role), index, content)
@@ -83,6 +96,13 @@ class Answering:
         key = self._kernel.wallet.party(role, index).certificate.key
         shown = {"ticket": content["ticket"]} if content else {}
         return {"key": key.hex(), "role": int(role), **shown}
+
+    def _count(self, peer: str) -> None:
+        """Bound how many certified keys a peer can use up in a day."""
+        day = (peer, int(time.time()) // 86_400)
+        self._drawn[day] = self._drawn.get(day, 0) + 1
+        if self._drawn[day] > MAX_INTRODUCTIONS:
+            raise LedgerError("INTRODUCTIONS", "This institution was asked for too many keys today.")
 
     def _role(self, kind: str) -> Role:
         if kind == "transfer":
@@ -94,6 +114,18 @@ class Answering:
         if not self._kernel.plays(role):
             raise NotApproved("ROLE_MISSING", "This institution does not act in that role.")
         return role
+
+    def _check_obligor(self, claim: bytes, body: Mapping[str, Any]) -> None:
+        proof = statements.read_statement(CancelIntent, body.get("statement"))
+        signed = statements.read_signer(body.get("signature"))
+        salt = statements.word(body.get("salt"), "salt")
+        now = int(time.time())
+        if proof.cancelled != statements.payee_nonce(claim, self._kernel.name, salt):
+            raise malformed("proof")
+        if not now <= proof.not_after <= now + 2 * PROOF_SECONDS:
+            raise malformed("time")
+        named = self._kernel.body(claim).obligor
+        statements.check_signed(self._kernel.where.domain, proof, signed, named)
 
     def _payee(self, claim: bytes) -> dict[str, Any]:
         held = self._desk.standing.held(claim)

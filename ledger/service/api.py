@@ -288,7 +288,7 @@ def _peer_routes(app: FastAPI, runtime: Runtime) -> None:
 
     @app.post("/v1/peer/introductions")
     def introduce(body: dict[str, Any], who: Peer) -> dict[str, Any]:
-        found = answering.introduce(who, str(body.get("kind")), statements.word(body.get("claim"), "claim"))
+        found = answering.introduce(who, body)
         runtime.wake()
         return found
 

@@ -28,6 +28,7 @@ from ledger.intents import (
     TransferIntent,
 )
 from ledger.invoice import Invoice
+from ledger.mandates import CancelIntent
 from ledger.service import statements
 from ledger.service.anchoring import Anchoring
 from ledger.service.kernel import Kernel
@@ -39,6 +40,9 @@ from protocol.errors import ConfigurationError, LedgerError, NotApproved, Unavai
 
 VALIDITY = 7 * 86_400
 """Seconds for which a signed statement may be used."""
+
+PROOF_SECONDS = 300
+"""Seconds for which an obligor's proof to a payee counts."""
 
 
 class Desk:
@@ -220,7 +224,7 @@ class Desk:
         if minor < 1 or remaining < 0:
             raise LedgerError("SETTLE_AMOUNT", "The payment is not positive, or exceeds what is still owed.")
         new_cap = statements.floor_ppm(remaining, payable)
-        found = self.kernel.peers.ask(peer, "introductions", {"kind": "settle", "claim": claim.hex()})
+        found = self.kernel.peers.ask(peer, "introductions", self._payee_question(claim, peer, obligor))
         note = {"note": {"minor": minor}}
         if found.get("lien"):
             lien = statements.word(found["lien"], "lien")
@@ -338,6 +342,19 @@ class Desk:
         if found.peer != peer or found.kind not in kinds or found.claim != claim:
             raise LedgerError("OUTBOX_OTHER_CALL", "This idempotency key stands for another call.")
         return found
+
+    def _payee_question(self, claim: bytes, peer: str, obligor: Party) -> dict[str, Any]:
+        """Ask a payee which lien a payment goes to; only the obligor may know, so it proves that it is."""
+        salt = secrets.token_bytes(32)
+        proof = CancelIntent(statements.payee_nonce(claim, peer, salt), int(time.time()) + PROOF_SECONDS)
+        signed = obligor.sign(self.kernel.where.domain, proof)
+        return {
+            "kind": "settle",
+            "claim": claim.hex(),
+            "salt": salt.hex(),
+            "statement": statements.statement_json(proof),
+            "signature": statements.signer_json(signed),
+        }
 
     def _introduced(self, peer: str, kind: str, claim: bytes, role: Role) -> bytes:
         found = self.kernel.peers.ask(peer, "introductions", {"kind": kind, "claim": claim.hex()})

@@ -6,6 +6,7 @@ contract.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from eth_utils.crypto import keccak
 from ledger.commitments import FULL, Body, Opening, key_id
 from ledger.eip712 import Domain, Intent
 from ledger.signers import SignerTuple
+from protocol.canonical import lp
 from protocol.errors import ProtocolError, SignatureInvalid
 
 Statement = TypeVar("Statement", bound=Intent)
@@ -168,6 +170,15 @@ def check_signed(domain: Domain, statement: Intent, signed: SignerTuple, named: 
         raise problem from error
     if keccak(public.format(compressed=False)[1:])[12:] != key:
         raise problem
+
+
+def payee_nonce(claim: bytes, payee: str, salt: bytes) -> bytes:
+    """Return the nonce that an obligor withdraws in order to prove to one payee that it is the obligor.
+
+    Withdrawing a nonce that nobody can ever use changes nothing on the ledger, and the hash binds the proof to this
+    claim and this payee: it opens no other bank's books.
+    """
+    return hashlib.sha256(lp("concordat/ledger-payee/v1", claim, payee, salt)).digest()
 
 
 def ceiling_ppm(minor: int, payable: int) -> int:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -167,21 +167,53 @@ def test_a_full_tray_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_purpose_gets_one_key_until_it_has_signed(desk: Desk) -> None:
     answering = Answering(desk)
-    first = answering.introduce("supplier", "confirm", CLAIM)
-    assert answering.introduce("supplier", "confirm", CLAIM) == first, (
+    first = answering.introduce("supplier", {"kind": "confirm", "claim": CLAIM.hex()})
+    assert answering.introduce("supplier", {"kind": "confirm", "claim": CLAIM.hex()}) == first, (
         "a peer can't use keys up by asking again"
     )
-    assert answering.introduce("other", "confirm", CLAIM)["key"] != first["key"]
+    assert answering.introduce("other", {"kind": "confirm", "claim": CLAIM.hex()})["key"] != first["key"]
     with pytest.raises(NotApproved, match=r"\[ROLE_MISSING\]"):
-        answering.introduce("supplier", "pledge", CLAIM)
+        answering.introduce("supplier", {"kind": "pledge", "claim": CLAIM.hex()})
     with pytest.raises(ProtocolError, match=r"\[REQUEST_MALFORMED\]"):
-        answering.introduce("supplier", "release", CLAIM)
+        answering.introduce("supplier", {"kind": "release", "claim": CLAIM.hex()})
+
+
+def test_a_peer_can_not_use_the_keys_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.service.answering.MAX_INTRODUCTIONS", 1)
+    answering = Answering(desk)
+    for _ in range(2):
+        answering.introduce("supplier", {"kind": "confirm", "claim": CLAIM.hex()})
+    with pytest.raises(LedgerError, match=r"\[INTRODUCTIONS\]"):
+        answering.introduce("supplier", {"kind": "confirm", "claim": "06" * 32})
+    answering.introduce("other", {"kind": "confirm", "claim": CLAIM.hex()})
+
+
+def test_which_lien_is_paid_is_told_to_the_obligor_only(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody else could learn from the answer which bank holds a lien."""
+    answering, kernel = Answering(desk), cast(Any, desk.kernel)
+    obligor, other = (kernel.wallet.party(Role.OBLIGOR, index) for index in range(2))
+    kernel.body = lambda claim: SimpleNamespace(obligor=obligor.key_id)
+    monkeypatch.setattr(desk.standing, "held", lambda claim: {b"\7" * 32: 0})
+    asked = desk._payee_question(CLAIM, "core", obligor)
+    assert answering.introduce("supplier", asked) == {"lien": "07" * 32}
+    elsewhere = desk._payee_question(CLAIM, "bank-b", obligor)
+    late = {**asked, "statement": {**asked["statement"], "notAfter": 1}}
+    for wrong in (
+        {"kind": "settle", "claim": CLAIM.hex()},
+        desk._payee_question(CLAIM, "core", other),
+        elsewhere,
+        {**elsewhere, "salt": asked["salt"]},
+        {**asked, "claim": "06" * 32},
+        late,
+    ):
+        with pytest.raises(ProtocolError):
+            answering.introduce("bank-b", wrong)
 
 
 def test_a_key_that_was_not_offered_signs_nothing(desk: Desk) -> None:
     answering = Answering(desk)
     request = desk.tray.add(IN, "supplier", "confirm", CLAIM, {})
-    offered = answering.introduce("supplier", "confirm", CLAIM)
+    offered = answering.introduce("supplier", {"kind": "confirm", "claim": CLAIM.hex()})
     party = desk.kernel.wallet.party(Role.OBLIGOR, 0)
     assert offered["key"] == party.certificate.key.hex()
     assert answering._own(request, Role.OBLIGOR, party.key_id) == (0, party)
