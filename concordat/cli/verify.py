@@ -31,7 +31,7 @@ def verify(
         ),
     ] = "",
     max_age: Annotated[
-        str, typer.Option(help="How old a statement about claims may be: seconds, 12h, 7d, or any.")
+        str, typer.Option(help="How old the block may be that it speaks of: seconds, 12h, 7d, or any.")
     ] = "1d",
     distrust: Annotated[
         list[str] | None, typer.Option(help="A member whose signature no longer counts; may be repeated.")

@@ -149,12 +149,16 @@ class Trust:
         )
         if not isinstance(found["members"], list) or not found["members"]:
             raise malformed()
+        members = tuple(_member(each) for each in found["members"])
+        for one in ({each.name for each in members}, {each.checkpoint.raw for each in members}):
+            if len(one) != len(members):
+                raise malformed()
         return cls(
             unhex(found["consortium"], 32),
             count(found["chain_id"], (1 << 53) - 1),
             unhex(found["genesis"], 32),
             _member(found["operator"]),
-            tuple(_member(each) for each in found["members"]),
+            members,
             unhex(found["registry"], 20),
             unhex(found["code_hash"], 32),
         )

@@ -40,7 +40,7 @@ MAX_PROOF = 4 << 20
 """Bytes of a file that is read."""
 
 MAX_AGE = 86_400
-"""Seconds after which a statement about claims is too old, unless the reader says otherwise."""
+"""Seconds after which a statement is too old, unless the reader says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def verify(
         data: the file's bytes.
         trust: the ledger, or its fingerprint.
         now: the reader's clock, Unix seconds.
-        max_age: seconds that the block of a statement about claims may be old; None for any age. A document's
-            anchoring does not age, so it is not asked for documents.
+        max_age: seconds that the block may be old, since status and revocation change; None for any age, which is
+            enough for when a document was anchored.
         removed: members whose signature no longer counts.
         tags: tags that the statement must be about, all of them and no others, where the reader derived them.
 
@@ -144,7 +144,7 @@ def verify(
     proof = Proof.decode(data)
     known = _trusted(proof.ledger, trust)
     covered = final(proof.checkpoint, known, now, removed)
-    if max_age is not None and isinstance(proof.statement, Absence | Presence):
+    if max_age is not None:
         _check_age(covered, now, max_age)
     check_header(proof.header, covered.checkpoint)
     _check_tags(proof.statement, tags)
@@ -188,7 +188,7 @@ def _check_age(covered: Final, now: int, max_age: int) -> None:
     if covered.checkpoint.time < now - max_age:
         raise ProtocolError(
             "PROOF_STALE",
-            "The proof speaks of a block that is too old for a statement about claims.",
+            "The proof speaks of a block that is too old to rely on.",
             "Ask for a fresh one, or say which age you accept.",
         )
 

@@ -26,6 +26,7 @@ KEYS = st.binary(min_size=4, max_size=4)
 VALUES = st.binary(min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=40), KEYS)
 def test_lookup_answers_as_the_tree(entries: dict[bytes, bytes], other: bytes) -> None:
     tree = Tree(entries)
@@ -35,6 +36,7 @@ def test_lookup_answers_as_the_tree(entries: dict[bytes, bytes], other: bytes) -
         nodes.finish()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, VALUES, min_size=2, max_size=40), KEYS, st.data())
 def test_a_missing_or_changed_node_never_reads_as_absence(
     entries: dict[bytes, bytes], other: bytes, data: Any
@@ -50,6 +52,7 @@ def test_a_missing_or_changed_node_never_reads_as_absence(
             trie.lookup(tree.root, key, trie.Nodes(bad))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 @example(bytes.fromhex("c0"))
 @example(bytes.fromhex("c22080"))
@@ -62,6 +65,7 @@ def test_any_bytes_are_a_node_or_refused(node: bytes) -> None:
         assert error.code in ("PROOF_NODE", "PROOF_NODE_MISSING")  # noqa: PT017
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=20), min_size=1, max_size=12), st.data()
 )
@@ -140,7 +144,7 @@ def test_every_bit_that_is_flipped_is_refused(kind: str) -> None:
                 verify(flipped, chain.trust, now=NOW)
 
 
-@settings(max_examples=400)
+@settings(deadline=None, max_examples=400)
 @given(st.sampled_from(["document", "presence", "absence"]), st.data())
 def test_any_bit_flipped_anywhere_is_refused(kind: str, data: Any) -> None:
     chain, proof = made(kind)
@@ -152,7 +156,7 @@ def test_any_bit_flipped_anywhere_is_refused(kind: str, data: Any) -> None:
         assert caught.value.code.isupper()
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(st.sampled_from(["document", "presence", "absence"]), st.data())
 def test_who_computes_the_digest_anew_can_only_say_what_is_true(kind: str, data: Any) -> None:
     """The same against somebody who also mends the digest: absence of another tag is the one thing left to say."""
@@ -176,7 +180,7 @@ def test_who_computes_the_digest_anew_can_only_say_what_is_true(kind: str, data:
             assert storage.mapped("claimOf", bytes.fromhex(tag)) not in held
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["document", "presence", "absence"]), st.data())
 def test_a_file_cut_off_or_drawn_out_is_refused(kind: str, data: Any) -> None:
     chain, proof = made(kind)
@@ -186,7 +190,7 @@ def test_a_file_cut_off_or_drawn_out_is_refused(kind: str, data: Any) -> None:
             verify(bad, chain.trust, now=NOW)
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["document", "presence", "absence"]), st.data())
 def test_a_field_taken_away_or_added_is_refused(kind: str, data: Any) -> None:
     chain, proof = made(kind)
