@@ -53,10 +53,7 @@ def card_json(result: Mapping[str, Any]) -> dict[str, Any]:
             "holdout_defaults": figures["holdout_defaults"],
             "holdout": card.get("holdout"),
         },
-        "parties": [
-            {**party, "took_part": party["name"] in {*facts.banks(found), *facts.took_part(found)}}
-            for party in found["data"]["parties"]
-        ],
+        "parties": [{**party, "took_part": party["name"] in active} for party in found["data"]["parties"]],
         "dropped": list(card.get("dropped", [])),
         "training": {
             "procedure": findings.training_note(found).en,

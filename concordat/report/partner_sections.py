@@ -159,7 +159,7 @@ def coverage(result: Result) -> Section:
         partners.coverage_note(result),
         charts.ranking(
             bars,
-            Both("share of the bank's clients, listed and consented", "收录且已授权的客户比例"),
+            Both("share of clients, listed and consented", "收录且已授权的客户比例"),
             lambda value: f"{100 * value:g} %",
             left=168.0,
         ),
@@ -245,10 +245,10 @@ def parts(result: Result) -> Section | None:
             "由各数据方自报；等待银行或其他数据方的时间也计入。",
         ),
         charts.ranking(
-            [(clipped(name, 28), taken, seconds(taken)) for name, taken in rows],
+            [(clipped(name, 24), taken, seconds(taken)) for name, taken in rows],
             Both("seconds", "秒"),
             lambda value: f"{value:g}",
-            left=190.0,
+            left=186.0,
         ),
         [],
         Table(
@@ -287,6 +287,7 @@ def kinds(result: Result) -> Section | None:
             [(clipped(kind), float(total), size(total)) for kind, (_, total) in ordered],
             Both("bytes", "字节"),
             lambda value: size(int(value)),
+            left=162.0,
         ),
         [],
         Table(

@@ -67,8 +67,8 @@ def comparison(result: Result) -> Section:
     ]
     if facts.joint(result):
         names += [
-            (Both("all banks' rows pooled", "银行数据集中"), "pooled", auc["pooled"], ks["pooled"]),
-            (Both("with partners' columns", "另加数据方字段"), "pooled", auc["pooled_all"], ks["pooled_all"]),
+            (Both("banks' rows pooled", "银行数据集中"), "pooled", auc["pooled"], ks["pooled"]),
+            (Both("… and all partners'", "另加数据方字段"), "pooled", auc["pooled_all"], ks["pooled_all"]),
         ]
     else:
         names.append((Both("pooled ceiling", "数据集中的上限"), "pooled", auc["pooled"], ks["pooled"]))

@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from concordat.report import html
 
 CHROMIUM = "/usr/bin/chromium"
-RESULT = Path(__file__).parents[1] / "unit" / "report_result.json"
+UNIT = Path(__file__).parents[1] / "unit"
+RESULT, PARTNERS = UNIT / "report_result.json", UNIT / "report_partners.json"
 
 pytestmark = [
     pytest.mark.browser,
@@ -33,6 +34,13 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path: Path) -> str:
     file = tmp_path / "report.html"
     file.write_text(html(json.loads(RESULT.read_text("utf-8"))), "utf-8")
+    return file.as_uri()
+
+
+@pytest.fixture
+def joint(tmp_path: Path) -> str:
+    file = tmp_path / "partners.html"
+    file.write_text(html(json.loads(PARTNERS.read_text("utf-8"))), "utf-8")
     return file.as_uri()
 
 
@@ -62,6 +70,34 @@ def test_page_loads_alone_and_fits(
         expect(figure.locator("table")).to_be_visible()
     shots = Path(os.environ.get("CONCORDAT_SHOTS", tmp_path))
     page.screenshot(path=shots / f"report-{width}-{scheme}.png", full_page=True)
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (800, "dark"), (1400, "light")])
+def test_page_of_a_job_with_partners_loads_alone_and_fits(
+    browser: Browser, joint: str, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page, faults = opened(browser, joint, width, scheme)
+    assert faults == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(page.locator("figure")).to_have_count(11)
+    for name in ("models", "coverage", "parts", "kinds"):
+        expect(page.locator(f"figure#{name} svg[role=img]")).to_be_visible()
+        expect(page.locator(f"figure#{name} table")).to_be_visible()
+    # No name or number in a chart of these reaches beyond the chart's own edge.
+    outside = page.evaluate(
+        "['comparison', 'models', 'coverage', 'links', 'parts', 'kinds'].flatMap(name => {"
+        "  const chart = document.querySelector(`figure#${name} svg[role=img]`);"
+        "  const edge = chart.getBoundingClientRect();"
+        "  return [...chart.querySelectorAll('text:not([lang=zh-CN])')].filter(text => {"
+        "    const box = text.getBoundingClientRect();"
+        "    return box.width && (box.left < edge.left - 1 || box.right > edge.right + 1);"
+        "  }).map(text => text.textContent);"
+        "})"
+    )
+    assert outside == []
+    shots = Path(os.environ.get("CONCORDAT_SHOTS", tmp_path))
+    page.screenshot(path=shots / f"partners-{width}-{scheme}.png", full_page=True)
     page.context.close()
 
 
