@@ -299,6 +299,7 @@ contract InductionTest {
         i.nonce = NONCE;
         i.notAfter = LATE;
         try h.split(i, _signer(ROLE_SUPPLIER), _signer(ROLE_SUPPLIER), moved, body) returns (bytes32 child) {
+            VM.assume(child != ID); // a hash is no id on record
             Claim memory parent = _holds(ID);
             Claim memory part = _holds(child);
             assert(uint256(parent.cap) + part.cap == s.cap);
