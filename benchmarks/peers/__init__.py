@@ -1,0 +1,1 @@
+"""The same task by this project and by public peers that install here (``python -m benchmarks.peers``)."""
