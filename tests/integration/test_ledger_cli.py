@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ def chapter() -> Iterator[tuple[Path, dict[str, Any], list[str]]]:
         yield home, chapter_ledger.run(home, told.append, keep=True), told
     finally:
         Stand(home).remove()
+        shutil.rmtree(home.parent, ignore_errors=True)
 
 
 class Line:
