@@ -215,7 +215,7 @@ class Run:
     ) -> None:
         self._lab, self._ids, self._asked = lab, ids, asked
         everybody = sum(map(len, ids.values()))
-        short = {"rounds": 1, "local_steps": 10} if size.quick else {"local_steps": 50}
+        short: dict[str, Any] = {"rounds": 1, "local_steps": 10} if size.quick else {"local_steps": 50}
         terms = Vertical(
             partners=PARTNERS,
             compute=COMPUTE,
@@ -348,12 +348,13 @@ def windows_of(records: Sequence[tuple[str, Record]]) -> dict[str, tuple[float, 
     """Return when each step's first and last message left, Unix time, from all parties' logs."""
     found: dict[str, tuple[float, float]] = {}
 
-    def seen(what: str, prefixes: Sequence[str]) -> None:
-        times = [r.at / 1000 for _, r in records if r.purpose.startswith(tuple(prefixes))]
+    def seen(what: str, steps: Sequence[str]) -> None:
+        begun = tuple(f"{step}." for step in steps)
+        times = [r.at / 1000 for _, r in records if r.purpose in steps or r.purpose.startswith(begun)]
         if times:
             found[what] = (min(times), max(times))
 
-    for what, prefixes in {
+    for what, steps in {
         "points": ["ask.training"],
         "answers": ["answer.training"],
         "tables": ["table"],
@@ -364,7 +365,7 @@ def windows_of(records: Sequence[tuple[str, Record]]) -> dict[str, tuple[float, 
         "publication": ["publication", "bins"],
         "session": ["state", "publication", "bins"],
     }.items():
-        seen(what, prefixes)
+        seen(what, steps)
     # Banks ask for the serving key once their products are out, while others are still in stage V.
     found["V"] = (found["points"][0], found["openings"][1])
     asked = found["serving points"]

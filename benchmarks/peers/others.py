@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def measure(name: str, task: Task, home: Path, work: Path, patience: int) -> dic
         failed = "it ended without a result"
     if failed:
         return line | {"failed": failed}
-    found = json.loads(out.read_text())
+    found: dict[str, Any] = json.loads(out.read_text())
     scores = found.pop("scores", None)
     auc = found.pop("auc") if scores is None else float(roc_auc_score(task.outcome, scores))
     return line | found | {"auc": auc}
@@ -149,6 +150,14 @@ def executed(
         return f"not done after {patience} seconds"
     if process.returncode == 0:
         return None
+    return last_word(text) or f"ended with {process.returncode}"
+
+
+def last_word(text: str) -> str:
+    """Return the line of a failed command's output that says why, as far as a rule finds it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() and not line.startswith("note:")]
-    return (telling or lines or [f"ended with {process.returncode}"])[-1][:300]
+    # pip frames what a package's own build has said; around it stand only its own general remarks.
+    edges = [at for at, line in enumerate(lines) if "lines of output]" in line or line == "[end of output]"]
+    inner = lines[edges[0] + 1 : edges[1]] if len(edges) > 1 else lines
+    telling = [line for line in inner if re.match(r"\w*(error|exception)\b", line, re.IGNORECASE)]
+    return (telling[-1:] or (inner[:1] if len(edges) > 1 else inner[-1:]) or [""])[0][:300]
