@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from node.keep import Keep
 from node.role import Channel, Job
+from node.sealed import SealedChannel
 from protocol import vertical, voprf
 from protocol.errors import ProtocolError
 from protocol.group import decode_element
@@ -40,14 +41,11 @@ class Lookups:
     def ask(self, job: Job, channel: Channel, partner: str, purpose: str, ids: Sequence[str]) -> None:
         """Send the blinded points of what isn't cached; an empty message if nothing is new."""
         made = self._made(job, channel, partner, purpose, ids)
-        channel.send(
-            partner,
-            vertical.named(vertical.ASK, purpose),
-            json.dumps([len(b.inputs) for b in made]).encode(),
-            POINTS,
-        )
+        sealed = SealedChannel(job, channel)
+        head = json.dumps([len(batch.inputs) for batch in made]).encode()
+        sealed.send(partner, vertical.named(vertical.ASK, purpose), head, POINTS)
         for number, batch in enumerate(made):
-            channel.send(partner, vertical.named(vertical.ASK, purpose, number), batch.request, POINTS)
+            sealed.send(partner, vertical.named(vertical.ASK, purpose, number), batch.request, POINTS)
 
     def outputs(
         self, job: Job, channel: Channel, partner: str, purpose: str, ids: Sequence[str]
@@ -61,21 +59,19 @@ class Lookups:
         """
         terms = job.proposal.vertical
         assert terms is not None
-        shelf, known = self._shelf(terms.epoch), self._cached(terms.epoch, partner, purpose)
+        shelf, known = self._shelf(terms.epoch), self._cached(job, partner, purpose)
         made = self._made(job, channel, partner, purpose, ids)
-        public = decode_element(
-            bytes.fromhex(getattr(vertical.terms_of(job.manifest, partner), purpose)[job.party])
-        )
+        public = decode_element(bytes.fromhex(_public(job, partner, purpose)))
         dummies = set(self._dummies(channel, job, partner, purpose, 0))
         fresh: dict[bytes, bytes] = {}
         for number, batch in enumerate(made):
             name = vertical.named(vertical.ANSWER, purpose, number)
-            response = channel.receive(partner, name, terms.patience)
+            response = SealedChannel(job, channel).receive(partner, name, terms.patience)
             found = voprf.finalize(batch, response, public)
             fresh.update((i, o) for i, o in zip(batch.inputs, found, strict=True) if i not in dummies)
         if fresh:
             known |= fresh
-            self._keep.put(shelf, _name(partner, purpose), _packed(known))
+            self._keep.put(shelf, _name(job, partner, purpose), _packed(known))
         return [
             known.get(self._input(partner, purpose, one), b"") or secrets.token_bytes(OUTPUT_BYTES)
             for one in ids
@@ -95,7 +91,7 @@ class Lookups:
 
         # Which ids were new is decided once: after a crash the same points are sent under the same blinds.
         def new() -> bytes:
-            known = self._cached(terms.epoch, partner, purpose)
+            known = self._cached(job, partner, purpose)
             wanted = [
                 value for one in ids if (value := self._input(partner, purpose, one)) and value not in known
             ]
@@ -135,8 +131,10 @@ class Lookups:
 
     # -- what is cached -------------------------------------------------------------------------------------
 
-    def _cached(self, epoch: str, partner: str, purpose: str) -> dict[bytes, bytes]:
-        kept = self._keep.get(self._shelf(epoch), _name(partner, purpose))
+    def _cached(self, job: Job, partner: str, purpose: str) -> dict[bytes, bytes]:
+        terms = job.proposal.vertical
+        assert terms is not None
+        kept = self._keep.get(self._shelf(terms.epoch), _name(job, partner, purpose))
         return {} if kept is None else _read(kept)
 
     @staticmethod
@@ -144,8 +142,14 @@ class Lookups:
         return "epoch-" + sha256(epoch.encode()).hexdigest()[:32]
 
 
-def _name(partner: str, purpose: str) -> str:
-    return f"outputs.{purpose}.{partner}"
+def _name(job: Job, partner: str, purpose: str) -> str:
+    # Of one key: outputs under another that the partner has drawn since would match nothing.
+    return f"outputs.{purpose}.{partner}.{_public(job, partner, purpose)[:16]}"
+
+
+def _public(job: Job, partner: str, purpose: str) -> str:
+    terms = vertical.terms_of(job.manifest, partner)
+    return (terms.training if purpose == vertical.TRAINING else terms.serving)[job.party]
 
 
 def _packed(known: dict[bytes, bytes]) -> bytes:

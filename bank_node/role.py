@@ -20,7 +20,7 @@ from node.table_source import TableSource
 from protocol.canonical import lp
 from protocol.errors import DataError, NotApproved
 from protocol.job import PartnerTerms, Proposal
-from protocol.vertical import SERVING, TRAINING
+from protocol.vertical import SERVING, TRAINING, check_headroom
 from protocol.voprf import enterprise_input
 
 
@@ -69,6 +69,9 @@ class BankRole:
         vertical = proposal.vertical
         if vertical is not None and vertical.epsilon is None and not self._exact:
             raise NotApproved("RELEASE_EXACT", "this party takes part in private releases only")
+        if vertical is not None:
+            # Refused before anybody enlists: a sum that wraps would be wrong, and told to nobody.
+            check_headroom(vertical, len(proposal.banks))
         if proposal.contract != self._source.contract_digest():
             raise NotApproved(
                 "CONTRACT_DIFFERS", "the job is for another data contract than the one this bank has accepted"

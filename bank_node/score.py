@@ -75,7 +75,7 @@ class BankScore:
         }
         if joint is not None:
             # Anew in every session: a bank that lost its peers must find the others where it is itself.
-            bins = agreed(self._job, joint.run(), self._data.rows, self._openings.gather)
+            bins = agreed(self._job, joint.run(round(self._rows)), self._data.rows, self._openings.gather)
             self._channel.put(f"subscores.{self._job.attempt}", bins.to_bytes())
             result["partners"] = list(bins.partners)
         self._channel.note("session", inputs=encoding.width, rows=int(self._data.rows))

@@ -23,6 +23,7 @@ from bank_node.lookups import Lookups
 from bank_node.subscores import MISSING, SubScores
 from node.privacy import PrivacyBook
 from node.role import Channel, Job
+from node.sealed import SealedChannel
 from protocol import product, release, vertical
 from protocol.errors import ConcordatError, JobVoid, ProtocolError
 from protocol.job import PartnerTerms, Vertical
@@ -70,9 +71,22 @@ class VerticalSession:
         self._job, self._channel, self._lookups, self._book = job, channel, lookups, book
         self._pairs, self._ids, self._training, self._outcomes = pairs, ids, training, outcomes
         self._terms: Vertical = terms
+        self._sealed = SealedChannel(job, channel)
 
-    def run(self) -> dict[str, NDArray[np.int8]]:
-        """Run both stages; returns the bins of each partner that published, shape (n,), ``MISSING`` for none."""
+    def run(self, rows: int) -> dict[str, NDArray[np.int8]]:
+        """Run both stages; returns the bins of each partner that published, shape (n,), ``MISSING`` for none.
+
+        Args:
+            rows: training rows of all banks, as the centring has shown.
+
+        Raises:
+            JobVoid: ``VERTICAL_ROWS`` if they are more than the job allows.
+        """
+        if rows > self._terms.rows:
+            raise JobVoid(
+                "VERTICAL_ROWS",
+                "the banks have more training rows together than the job's vertical.rows allows",
+            )
         opened = {partner: self._guarded(partner, self._begin) for partner in self._terms.partners}
         for partner, state in opened.items():
             if state is False:
@@ -102,7 +116,7 @@ class VerticalSession:
 
     def _begin(self, partner: str) -> bool:
         """Ask for what isn't cached yet; returns whether the partner has read its release already."""
-        if self._channel.receive(partner, vertical.STATE, self._terms.patience) == b"opened":
+        if self._sealed.receive(partner, vertical.STATE, self._terms.patience) == b"opened":
             return True
         self._ask(partner, vertical.TRAINING)
         return False
@@ -125,7 +139,6 @@ class VerticalSession:
         job, channel, compute = self._job, self._channel, self._terms.compute
         try:
             terms = vertical.terms_of(job.manifest, partner)
-            self._check_rows()
             matched = self._matched(partner, terms)
             values = product.weights(self._outcomes[self._training][matched.rows], self._terms.base_rate)
             self._send_product(partner, terms, matched, values)
@@ -134,29 +147,26 @@ class VerticalSession:
         except ConcordatError as error:
             log.warning("no direction for %s: %s", partner, error.code)
             channel.note("partner left out", partner=partner, code=error.code)
-            channel.send(compute, vertical.named(vertical.DENSE, partner, 0), b"", MASKED_D)
+            self._sealed.send(compute, vertical.named(vertical.DENSE, partner, 0), b"", MASKED_D)
             return
-        self._release(partner, terms, matched, values)
+        try:
+            self._release(partner, terms, matched, values)
+        except JobVoid:
+            raise
+        except ConcordatError as error:
+            # Above all a budget that is spent: nothing was signed, T is told, and the bank score trains.
+            log.warning("no release to %s: %s", partner, error.code)
+            channel.note("partner left out", partner=partner, code=error.code)
+            self._sealed.send(compute, vertical.named(vertical.SIGNATURE, partner), b"", SIGNED)
+            return
         channel.note("direction", partner=partner, slots=terms.slots, components=terms.components)
-
-    def _check_rows(self) -> None:
-        """Refuse a job whose stated bound this bank alone exceeds already."""
-        if int(self._training.sum()) > self._terms.rows:
-            raise ProtocolError(
-                "VERTICAL_ROWS", "The bank has more training rows than the job allows for all."
-            )
 
     def _matched(self, partner: str, terms: PartnerTerms) -> Matched:
         job = self._job
         table = vertical.join_table(job.roster, job.party, partner, terms)
         outputs = self._outputs(partner, vertical.TRAINING)
-        key = self._unsealed(partner, vertical.TABLE_KEY)
+        key = self._sealed.receive(partner, vertical.TABLE_KEY, self._terms.patience)
         return self._read(partner, vertical.TABLE, table, outputs, key)
-
-    def _unsealed(self, partner: str, step: str) -> bytes:
-        job = self._job
-        data = self._channel.receive(partner, step, self._terms.patience)
-        return vertical.unseal(job.sealing_key, job.roster, step, partner, job.party, data)
 
     def _read(
         self, partner: str, step: str, table: Table, outputs: list[bytes], key: bytes, root: str | None = None
@@ -165,12 +175,17 @@ class VerticalSession:
         lengths = vertical.table_lengths(table)
         for number, part in enumerate(vertical.pieces(lengths)):
             name = vertical.named(step, number)
-            piece = self._channel.receive(partner, name, self._terms.patience)
+            piece = self._sealed.receive(partner, name, self._terms.patience)
             for chunk in vertical.split(piece, [lengths[at] for at in part], "a table"):
                 reader.feed(chunk)
                 tree.append(chunk)
         if root is not None and tree.root().hex() != root:
             raise ProtocolError("PUBLICATION_ROOT", f"The table of {partner} is not the one it has signed.")
+        # One table an attempt, whoever matches in it: a second one under other slots or bits would show, by the
+        # difference of two products, which of its entries are clients.
+        seen = sha256(key + tree.root()).digest()
+        if self._channel.keep(f"{step}.{partner}.{self._job.attempt}", lambda: seen) != seen:
+            raise ProtocolError("TABLE_SECOND", f"{partner} sends a second table in one attempt.")
         return reader.finish()
 
     def _send_product(
@@ -181,15 +196,15 @@ class VerticalSession:
         seed = channel.keep(f"s_U.{partner}.{job.attempt}", lambda: secrets.token_bytes(32))
         # D follows from the seed and from what it masks. Were that something else after a crash, the difference of
         # the two would be readable: the first digest stands.
-        masked = sha256(matched.rows.tobytes() + matched.shares.tobytes() + values.tobytes()).digest()
+        whole = (matched.rows, matched.slots, matched.shares, values)
+        masked = sha256(b"".join(part.tobytes() for part in whole)).digest()
         if channel.keep(f"masked.{partner}.{job.attempt}", lambda: masked) != masked:
             raise ProtocolError("PRODUCT_CHANGED", "What the product masks has changed since it was begun.")
-        sealed = vertical.seal(job.manifest, job.roster, vertical.PAD_SEED, job.party, partner, seed)
-        channel.send(partner, vertical.PAD_SEED, sealed, SEALED)
+        self._sealed.send(partner, vertical.PAD_SEED, seed, SEALED)
         cut = vertical.pieces(vertical.dense_lengths(shape))
         chunks = product.dense(shape, matched, values, seed=seed)
         for number, piece in enumerate(vertical.joined(chunks, cut)):
-            channel.send(compute, vertical.named(vertical.DENSE, partner, number), piece, MASKED_D)
+            self._sealed.send(compute, vertical.named(vertical.DENSE, partner, number), piece, MASKED_D)
 
     def _release(
         self, partner: str, terms: PartnerTerms, matched: Matched, values: NDArray[np.int64]
@@ -198,11 +213,9 @@ class VerticalSession:
         job, channel = self._job, self._channel
         roster = vertical.release_roster(job.roster, self._terms, partner)
         private = vertical.release_of(self._terms, len(job.proposal.banks), terms.components)
-        if private is not None:
-            private.check_headroom(self._terms.rows)
         mu = None if private is None else private.mu
         signed = self._book.sign(channel, roster, job.proposal.contract, mu)
-        channel.send(self._terms.compute, vertical.named(vertical.SIGNATURE, partner), signed, SIGNED)
+        self._sealed.send(self._terms.compute, vertical.named(vertical.SIGNATURE, partner), signed, SIGNED)
 
         def drawn() -> bytes:
             if private is None:
@@ -215,7 +228,7 @@ class VerticalSession:
         share = channel.keep(
             f"share.{partner}.{job.attempt}", lambda: self._share(roster, matched, values, noise)
         )
-        channel.send(partner, vertical.SHARE, share, MASKED)
+        self._sealed.send(partner, vertical.SHARE, share, MASKED)
 
     def _share(
         self,
@@ -239,14 +252,14 @@ class VerticalSession:
         """Read the partner's bins of this bank's rows; None if it publishes nothing."""
         job, channel = self._job, self._channel
         outputs = self._outputs(partner, vertical.SERVING)
-        signed = json.loads(channel.receive(partner, vertical.PUBLICATION, 2 * self._terms.patience))
+        signed = json.loads(self._sealed.receive(partner, vertical.PUBLICATION, 2 * self._terms.patience))
         body = channel.verify(vertical.PUBLICATION, signed, partner)
         if (body["job"], body["attempt"], body["bank"]) != (job.id, job.attempt, job.party):
             raise ProtocolError("PUBLICATION_PLACE", f"A publication of {partner} is for another place.")
         if not body["published"]:
             return None
         table = vertical.bins_table(job.roster, job.party, partner, body["slots"])
-        key = self._unsealed(partner, vertical.BINS_KEY)
+        key = self._sealed.receive(partner, vertical.BINS_KEY, self._terms.patience)
         matched = self._read(partner, vertical.BINS_TABLE, table, outputs, key, body["root"])
         bins = np.full(len(self._ids), MISSING, dtype=np.int8)
         weights = 1 << np.arange(vertical.BIN_BITS)[::-1]

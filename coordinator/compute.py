@@ -19,6 +19,7 @@ from node.config import NodeConfig
 from node.keep import Keep, keep_of
 from node.privacy import PrivacyBook
 from node.role import Channel, Job
+from node.sealed import SealedChannel
 from protocol import release, vertical
 from protocol.canonical import encode
 from protocol.errors import ConcordatError, JobVoid, NotApproved, ProtocolError
@@ -37,10 +38,11 @@ class ComputeRole:
     Args:
         keep: where its records lie.
         exact: whether it takes part in releases without noise; tests only.
+        budget: ε and δ that all releases to one partner may reach together.
     """
 
-    def __init__(self, keep: Keep, exact: bool = False) -> None:
-        self._keep, self._exact = keep, exact
+    def __init__(self, keep: Keep, exact: bool = False, budget: tuple[float, float] | None = None) -> None:
+        self._keep, self._exact, self._budget = keep, exact, budget
 
     def load(self) -> dict[str, Any]:
         """Hold no table."""
@@ -65,7 +67,7 @@ class ComputeRole:
         terms = job.proposal.vertical
         if terms is None or terms.compute != job.party:
             return {}
-        side = ComputeSession(job, channel, self._keep, terms)
+        side = ComputeSession(job, channel, self._keep, terms, self._budget)
         return {"given": [partner for partner in terms.partners if side.toward(partner)]}
 
     def train(self, job: Job, channel: Channel, round_: int, total: bytes) -> bytes:
@@ -80,9 +82,12 @@ class ComputeRole:
 class ComputeSession:
     """T's part in one attempt."""
 
-    def __init__(self, job: Job, channel: Channel, keep: Keep, terms: Vertical) -> None:
+    def __init__(
+        self, job: Job, channel: Channel, keep: Keep, terms: Vertical, budget: tuple[float, float] | None
+    ) -> None:
         self._job, self._channel, self._keep, self._terms = job, channel, keep, terms
-        self._book = PrivacyBook(keep)
+        self._book = PrivacyBook(keep, budget)
+        self._sealed = SealedChannel(job, channel)
         self._wait = float(terms.patience * len(terms.partners))
         self._pairs = {
             bank: job.mask_key.agree(
@@ -94,7 +99,7 @@ class ComputeSession:
     def toward(self, partner: str) -> bool:
         """Take the products toward a partner and give T's share; returns whether it was given."""
         try:
-            state = self._channel.receive(partner, vertical.STATE, self._terms.patience)
+            state = self._sealed.receive(partner, vertical.STATE, self._terms.patience)
             if state == b"opened":
                 return True
             message = self._share(partner)
@@ -104,7 +109,7 @@ class ComputeSession:
             message = self._refusal(partner, error)
         except ConcordatError as error:
             message = self._refusal(partner, error)
-        self._channel.send(partner, vertical.OPENING, encode(message), MASKED)
+        self._sealed.send(partner, vertical.OPENING, encode(message), MASKED)
         return "share" in message
 
     def _refusal(self, partner: str, error: ConcordatError) -> dict[str, Any]:
@@ -115,8 +120,7 @@ class ComputeSession:
     def _share(self, partner: str) -> dict[str, Any]:
         job, channel = self._job, self._channel
         terms = vertical.terms_of(job.manifest, partner)
-        sealed = channel.receive(partner, vertical.SHARE_SEEDS, self._wait)
-        seeds = vertical.unseal(job.sealing_key, job.roster, vertical.SHARE_SEEDS, partner, job.party, sealed)
+        seeds = self._sealed.receive(partner, vertical.SHARE_SEEDS, self._wait)
         if len(seeds) != 32 * len(job.roster.banks):
             raise ProtocolError("LABEL_KEY", f"{partner} sends not one share seed for every bank.")
         sums = {
@@ -127,7 +131,9 @@ class ComputeSession:
         private = vertical.release_of(self._terms, len(job.proposal.banks), terms.components)
         own = self._book.sign(channel, roster, job.proposal.contract, None if private is None else private.mu)
         step = vertical.named(vertical.SIGNATURE, partner)
-        others = [channel.receive(bank, step, self._wait) for bank in job.roster.banks]
+        others = [self._sealed.receive(bank, step, self._wait) for bank in job.roster.banks]
+        if not all(others):
+            raise JobVoid("OPENING_INCOMPLETE", f"a bank signs no release to {partner}")
         signed = gather([json.loads(one) for one in (*others, own)])
 
         def drawn() -> bytes:
@@ -144,7 +150,7 @@ class ComputeSession:
         side, lengths = ComputeSums(shape, share_seed=seed), vertical.dense_lengths(shape)
         for number, part in enumerate(vertical.pieces(lengths)):
             name = vertical.named(vertical.DENSE, partner, number)
-            piece = self._channel.receive(bank, name, self._wait)
+            piece = self._sealed.receive(bank, name, self._wait)
             if not piece:
                 raise JobVoid("OPENING_INCOMPLETE", f"{bank} leaves {partner} out.")
             for chunk in vertical.split(piece, [lengths[at] for at in part], "a product"):
@@ -178,4 +184,5 @@ class ComputeSession:
 
 def compute(config: NodeConfig) -> ComputeRole:
     """Make the compute party."""
-    return ComputeRole(keep_of(config), config.approval.exact_releases)
+    budget = (config.privacy.epsilon, config.privacy.delta)
+    return ComputeRole(keep_of(config), config.approval.exact_releases, budget)

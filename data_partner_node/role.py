@@ -24,7 +24,7 @@ class PartnerRole:
         source: its table.
         keep: keys, quotas, what an epoch has computed.
         name: the partner's.
-        quota: most points that a bank may ask for per epoch and purpose.
+        quota: most points that a bank may ask for in ninety days, per purpose.
         consents: codes that it has issued to enterprises.
         exact: whether it takes part in releases without noise; tests only.
         spool: makes an empty spool for a table that is sorted.
@@ -87,6 +87,12 @@ class PartnerRole:
         terms = proposal.vertical
         if terms is not None and terms.epsilon is None and not self._exact:
             raise NotApproved("RELEASE_EXACT", "this party takes part in private releases only")
+        if terms is not None and self._name in terms.partners and self._consents and not terms.consent:
+            raise NotApproved(
+                "CONSENT_REQUIRED",
+                "this partner has issued consent codes and serves only jobs that demand them",
+                "Propose the job with vertical.consent = true.",
+            )
 
     def session(self, job: Job, channel: Channel) -> dict[str, Any]:
         """Bring the table into the job; nothing of it where the job has no joint stages for this partner."""

@@ -57,6 +57,11 @@ class PartnerTable:
         """Rows of the table."""
         return len(self._table.frame)
 
+    @property
+    def digest(self) -> str:
+        """Digest of the table's content."""
+        return self._table.digest
+
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
         """Numbers as float64, levels as text; what the components are found from."""

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from data_partner_node.tables import PartnerTable, Serving
 from node.keep import Keep
 from node.role import Channel, Job
+from node.sealed import SealedChannel
 from protocol import product, subscore, vertical, voprf
 from protocol.canonical import encode
 from protocol.errors import NotApproved, ProtocolError
+from protocol.group import ELEMENT_BYTES
 from protocol.job import Vertical
 from protocol.join import MemorySpool, Spool, Table, Writer, bucketed
 from protocol.merkle import MerkleTree
@@ -39,6 +41,7 @@ STATE, EVALUATED, ENTRIES, SEALED, SIGNED = (
 )
 OPENED, ALL_ROWS = "opened", "rows"
 BLOCK_ROWS = 1 << 16
+QUOTA_SECONDS = 90 * 86_400
 
 
 class PartnerSession:
@@ -49,7 +52,7 @@ class PartnerSession:
         channel: durable steps and messages.
         table: the partner's own.
         keep: quotas, sub-scores.
-        quota: most points that a bank may ask for per epoch and purpose.
+        quota: most points that a bank may ask for in ninety days, per purpose.
         spool: makes an empty spool for a table that is sorted.
     """
 
@@ -68,6 +71,7 @@ class PartnerSession:
         self._quota, self._spool = quota, spool
         self._terms: Vertical = terms
         self._banks = job.roster.banks
+        self._sealed = SealedChannel(job, channel)
         self._seconds: dict[str, float] = {}
         self._slots = vertical.terms_of(job.manifest, job.party).slots
 
@@ -76,7 +80,7 @@ class PartnerSession:
         channel = self._channel
         opened = channel.recall(OPENED)
         for party in (*self._banks, self._terms.compute):
-            channel.send(party, vertical.STATE, b"new" if opened is None else b"opened", STATE)
+            self._sealed.send(party, vertical.STATE, b"new" if opened is None else b"opened", STATE)
         basis = self._timed("components", lambda: self._table.basis(self._terms.components))
         if opened is None:
             self._timed("answers", lambda: self._answer(vertical.TRAINING))
@@ -109,36 +113,40 @@ class PartnerSession:
 
     def _answer(self, purpose: str) -> None:
         for bank in self._banks:
-            head = self._channel.receive(bank, vertical.named(vertical.ASK, purpose), self._wait)
+            head = self._sealed.receive(bank, vertical.named(vertical.ASK, purpose), self._wait)
             counts = _counts(head)
             self._charge(bank, purpose, sum(counts))
             key = self._table.key(purpose, self._terms.epoch, bank)
             for number in range(len(counts)):
                 name = vertical.named(vertical.ASK, purpose, number)
-                points = self._channel.receive(bank, name, self._wait)
+                points = self._sealed.receive(bank, name, self._wait)
+                if len(points) != ELEMENT_BYTES * counts[number]:
+                    raise ProtocolError("ASK_LENGTH", f"{bank} asks for other numbers than it has announced.")
                 answer = self._channel.keep(
                     f"answer.{bank}.{purpose}.{number}.{self._job.attempt}",
                     lambda key=key, points=points: voprf.blind_evaluate(key, points),  # type: ignore[misc]
                 )
-                self._channel.send(bank, vertical.named(vertical.ANSWER, purpose, number), answer, EVALUATED)
+                self._sealed.send(bank, vertical.named(vertical.ANSWER, purpose, number), answer, EVALUATED)
 
     def _charge(self, bank: str, purpose: str, count: int) -> None:
-        """Count a bank's points against its quota, once per attempt.
+        """Count a bank's points of the last ninety days against its quota, whatever epoch a job names.
 
         Raises:
             NotApproved: ``VOPRF_QUOTA``.
         """
-        place = f"quota.{purpose}.{bank}"
-        kept = json.loads(self._keep.get("quota", place) or b"{}")
-        asked: dict[str, int] = kept["asked"] if kept.get("epoch") == self._terms.epoch else {}
-        asked[f"{self._job.id}.{self._job.attempt}"] = count
-        if sum(asked.values()) > self._quota:
+        place, now = f"quota.{purpose}.{bank}", time.time()
+        kept: dict[str, list[float]] = json.loads(self._keep.get("quota", place) or b"{}")
+        asked = {what: entry for what, entry in kept.items() if now - entry[0] < QUOTA_SECONDS}
+        what = f"{self._job.id}.{self._job.attempt}"
+        # A later session of an attempt that announces less takes nothing back.
+        asked[what] = [now, max(float(count), asked.get(what, [0.0, 0.0])[1])]
+        if sum(entry[1] for entry in asked.values()) > self._quota:
             raise NotApproved(
                 "VOPRF_QUOTA",
-                f"{bank} has asked for more enterprises in this epoch than its quota allows",
-                "Raise partner.quota in the node's configuration, or wait for the next epoch.",
+                f"{bank} has asked for more enterprises in ninety days than its quota allows",
+                "Raise partner.quota in the node's configuration, or wait.",
             )
-        self._keep.put("quota", place, json.dumps({"epoch": self._terms.epoch, "asked": asked}).encode())
+        self._keep.put("quota", place, json.dumps(asked).encode())
 
     def _own(self, purpose: str) -> None:
         for bank in self._banks:
@@ -159,11 +167,12 @@ class PartnerSession:
         terms = vertical.terms_of(job.manifest, job.party)
         if basis.components != terms.components or bucketed(self._table.rows) != terms.slots:
             raise ProtocolError("TABLE_CHANGED", "The table is not the one that this partner enlisted with.")
+        # Another export under the same secrets would show banks which bits have changed.
+        own = self._table.digest.encode()
+        if channel.keep(f"table.{job.attempt}", lambda: own) != own:
+            raise ProtocolError("TABLE_CHANGED", "The table has changed since the attempt began.")
         seeds = b"".join(self._secret("s_T", bank) for bank in self._banks)
-        sealed = vertical.seal(
-            job.manifest, job.roster, vertical.SHARE_SEEDS, job.party, self._terms.compute, seeds
-        )
-        channel.send(self._terms.compute, vertical.SHARE_SEEDS, sealed, SEALED)
+        self._sealed.send(self._terms.compute, vertical.SHARE_SEEDS, seeds, SEALED)
         bits = np.concatenate([sign_bits(z) for z in basis.blocks(self._table.columns)])
         for bank in self._banks:
             table = vertical.join_table(job.roster, bank, job.party, terms)
@@ -192,29 +201,26 @@ class PartnerSession:
         return writer
 
     def _send_key(self, bank: str, step: str, key: bytes) -> None:
-        job = self._job
-        sealed = vertical.seal(job.manifest, job.roster, step, job.party, bank, key)
-        self._channel.send(bank, step, sealed, SEALED)
+        self._sealed.send(bank, step, key, SEALED)
 
     def _send_pieces(self, bank: str, step: str, table: Table, chunks: list[bytes]) -> None:
         cut = vertical.pieces(vertical.table_lengths(table))
         for number, piece in enumerate(vertical.joined(chunks, cut)):
-            self._channel.send(bank, vertical.named(step, number), piece, ENTRIES)
+            self._sealed.send(bank, vertical.named(step, number), piece, ENTRIES)
 
     def _open(self, basis: Basis) -> bytes:
         """Collect the shares and read v in ring units."""
-        job, channel = self._job, self._channel
+        job = self._job
         roster = vertical.release_roster(job.roster, self._terms, job.party)
         opening = PartnerOpening(roster, basis.components)
         sums = {}
         terms = vertical.terms_of(job.manifest, job.party)
         for bank in self._banks:
-            sealed = channel.receive(bank, vertical.PAD_SEED, self._wait)
-            seed = vertical.unseal(job.sealing_key, job.roster, vertical.PAD_SEED, bank, job.party, sealed)
+            seed = self._sealed.receive(bank, vertical.PAD_SEED, self._wait)
             shape = vertical.product_of(vertical.join_table(job.roster, bank, job.party, terms))
             sums[bank] = product.partner_sums(shape, seed=seed, share_seed=self._secret("s_T", bank))
-            opening.add(bank, channel.receive(bank, vertical.SHARE, self._wait))
-        message = json.loads(channel.receive(self._terms.compute, vertical.OPENING, self._wait))
+            opening.add(bank, self._sealed.receive(bank, vertical.SHARE, self._wait))
+        message = json.loads(self._sealed.receive(self._terms.compute, vertical.OPENING, self._wait))
         if "share" not in message:
             raise ProtocolError("OPENING_REFUSED", "The compute party gave no share; the release is void.")
         self._check_roster(message["roster"], roster)
@@ -251,7 +257,9 @@ class PartnerSession:
                 if len(served.rows):
                     self._send_bins(bank, bins, served, body)
                     continue
-            channel.send(bank, vertical.PUBLICATION, encode(channel.sign(vertical.PUBLICATION, body)), SIGNED)
+            self._sealed.send(
+                bank, vertical.PUBLICATION, encode(channel.sign(vertical.PUBLICATION, body)), SIGNED
+            )
 
     def _send_bins(self, bank: str, bins: NDArray[np.uint8], served: Serving, body: dict[str, Any]) -> None:
         job, channel = self._job, self._channel
@@ -268,7 +276,9 @@ class PartnerSession:
         for chunk in chunks:
             tree.append(chunk)
         body |= {"published": True, "slots": table.slots, "root": tree.root().hex()}
-        channel.send(bank, vertical.PUBLICATION, encode(channel.sign(vertical.PUBLICATION, body)), SIGNED)
+        self._sealed.send(
+            bank, vertical.PUBLICATION, encode(channel.sign(vertical.PUBLICATION, body)), SIGNED
+        )
         self._send_key(bank, vertical.BINS_KEY, self._secret("K_bins", bank))
         self._send_pieces(bank, vertical.BINS_TABLE, table, chunks)
 

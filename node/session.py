@@ -33,8 +33,6 @@ from protocol.sealing import SealingKey
 
 log = logging.getLogger(__name__)
 KEYS = "keys"
-# Messages up to this size are kept for a repeat; longer ones follow from what is kept (tables, products, updates).
-KEPT_BYTES = 1 << 16
 
 
 @dataclass
@@ -205,32 +203,23 @@ class DurableChannel:
         self._parts.door.leave(recipient, name, data, purpose=step, job=job.id, field_class=field_class)
 
     def _outgoing(self, place: str, payload: bytes) -> tuple[int, bytes]:
-        """Return the sequence number and the bytes of a message: what was noted when it was first sent.
+        """Return the sequence number and the bytes of a message: what was kept when it was first sent.
 
-        After a crash a session may take another path than before, and a sealed payload is another one each time it is
-        sealed. The recipient must get the bytes that it may have accepted already.
-
-        Raises:
-            ProtocolError: ``RESEND_CHANGED`` if a long message, which isn't kept, is not what it was.
+        After a crash a session may take another path than before, and a payload is another one each time it is sealed.
+        The recipient must get the bytes that it may have accepted already.
         """
         vault, job = self._parts.vault, self._job.id
         book = f"sent.{self._generation}.{self._first}"
-        noted: dict[str, list[Any]] = json.loads(vault.get(job, book) or b"{}")
-        digest = sha256(payload).hexdigest()
-        if place not in noted:
-            sequence = self._first + len(noted) + 1
-            if len(payload) <= KEPT_BYTES:
-                vault.put(job, f"{book}.{sequence}", payload)
-            noted[place] = [sequence, digest]
+        noted: dict[str, int] = json.loads(vault.get(job, book) or b"{}")
+        sequence = noted.get(place, 0)
+        if not sequence:
+            sequence = noted[place] = self._first + len(noted) + 1
+            vault.put(job, f"{book}.{sequence}", payload)
             vault.put(job, book, json.dumps(noted).encode())
-            return sequence, payload
-        sequence, before = noted[place]
-        if digest != before:
-            kept = vault.get(job, f"{book}.{sequence}")
-            if kept is None:
-                raise ProtocolError("RESEND_CHANGED", "a message that was sent before has changed")
-            payload = kept
-        return int(sequence), payload
+        kept = vault.get(job, f"{book}.{sequence}")
+        if kept is None:
+            raise ProtocolError("STEP_LOST", "what was sent before is gone")
+        return sequence, kept
 
     def receive(self, sender: str, step: str, patience: float | None = None) -> bytes:
         """See ``node.role.Channel``."""

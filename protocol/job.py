@@ -419,7 +419,7 @@ def verify_manifest(manifest: Manifest, *, own: Enlistment, code: str, directory
             raise ProtocolError("MANIFEST_ROLE", f"{entry.party} takes a part that its role does not allow.")
         if is_bank and not entry.cohort_commitment:
             raise ProtocolError("MANIFEST_COHORT", f"{entry.party} has not committed to its cohort.")
-        _check_terms(proposal, entry)
+        _check_terms(proposal, entry, directory[entry.party].role)
         for value in (entry.nonce, entry.mask_key, entry.sealing_key):
             if value in fresh:
                 raise ProtocolError("MANIFEST_KEY_REPEATED", f"{entry.party} repeats a key or a nonce.")
@@ -431,8 +431,13 @@ def verify_manifest(manifest: Manifest, *, own: Enlistment, code: str, directory
     return manifest.digest
 
 
-def _check_terms(proposal: Proposal, entry: Enlistment) -> None:
+def _check_terms(proposal: Proposal, entry: Enlistment, role: Role) -> None:
     vertical = proposal.vertical
+    if vertical is not None:
+        wrong = entry.party == vertical.compute and role is not Role.COMPUTE
+        wrong |= entry.party in vertical.partners and role not in (Role.ECOMMERCE, Role.GOVERNMENT)
+        if wrong:
+            raise ProtocolError("MANIFEST_ROLE", f"{entry.party} takes a part that its role does not allow.")
     wanted = vertical is not None and entry.party in vertical.partners
     terms = entry.partner
     if wanted != (terms is not None):

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from protocol import sealing
+from protocol import ring, sealing
 from protocol.canonical import lp
 from protocol.errors import ProtocolError
 from protocol.job import Manifest, PartnerTerms, Vertical
@@ -36,7 +36,7 @@ from protocol.join import Table
 from protocol.labels import Label
 from protocol.opening import Roster
 from protocol.partner_opening import ReleaseRoster
-from protocol.product import Product
+from protocol.product import WIDTH, Product, label_weights
 from protocol.release import Release
 from protocol.sealing import SealingKey
 from protocol.subscore import BINS
@@ -99,6 +99,20 @@ def release_of(vertical: Vertical, banks: int, components: int) -> Release | Non
         return None
     members = vertical.memberships or banks
     return Release(components, vertical.base_rate, members, vertical.epsilon, vertical.delta)
+
+
+def check_headroom(terms: Vertical, banks: int) -> None:
+    """Refuse terms under which a sum and its noise could wrap in the ring.
+
+    Raises:
+        ProtocolError: ``RING_WRAP``.
+    """
+    private = release_of(terms, banks, terms.components)
+    if private is not None:
+        private.check_headroom(terms.rows)
+        return
+    largest = max(abs(weight) for weight in label_weights(terms.base_rate))
+    ring.check_headroom(terms.rows, float(largest), 0, 0.0, WIDTH)
 
 
 def release_roster(roster: Roster, vertical: Vertical, partner: str) -> ReleaseRoster:
