@@ -179,7 +179,11 @@ class _Tour:
             epsilon=self._options.partner_epsilon,
             consent=bool(data.consents()),
         )
-        return {"vertical": terms, "witnesses": tuple(sorted([*partners, COMPUTE]))}
+        return {
+            "title": "Shared risk model",
+            "vertical": terms,
+            "witnesses": tuple(sorted([*partners, COMPUTE])),
+        }
 
     def _described(
         self, data: datasets.DataDirectory, contract: DataContract, tables: dict[str, Any]

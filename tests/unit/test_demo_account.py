@@ -76,6 +76,12 @@ def test_an_attempt_that_ended_before_publication_takes_no_time_from_the_next() 
     assert found[JOINT]["seconds"] == 40.0
 
 
+def test_a_statement_that_is_opened_again_adds_no_time() -> None:
+    events = [*session(0.0), event(300.0, "published", "opened", bytes=30)]
+    found = {step["step"]: step for step in steps_of(events)}
+    assert found[JOINT]["seconds"] == 40.0
+
+
 def test_a_job_without_partners_has_no_such_step() -> None:
     events = [one for one in session(0.0) if one["step"] not in ("published", JOINT)]
     assert JOINT not in {step["step"] for step in steps_of(events)}

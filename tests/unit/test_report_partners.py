@@ -132,8 +132,8 @@ class TestPage:
         made["partners"][evil]["seconds"] = {evil: 1.0}
         text = report.html(made)
         Page(text)
-        assert "<script>" not in text
-        assert "<script>" not in report.card_markdown(made)
+        assert "<script" not in text
+        assert "<script" not in report.card_markdown(made)
 
     def test_chart_of_links_is_cut_and_its_table_is_not(self) -> None:
         section = traffic.links(RESULT)
