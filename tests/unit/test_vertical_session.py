@@ -20,7 +20,7 @@ from data_partner_node.tables import PartnerTable
 from node.ingest import Table
 from node.keep import MemoryKeep
 from protocol import product, subscore
-from protocol.errors import NotApproved
+from protocol.errors import ConfigurationError, JobVoid, NotApproved, ProtocolError
 from protocol.identity import Role
 from protocol.job import Proposal
 from protocol.subscore import Basis, sign_bits
@@ -240,6 +240,41 @@ class TestTerms:
             with pytest.raises(NotApproved, match=r"\[RELEASE_EXACT\]"):
                 role.check(made.proposal)
             role.check(proposal(economy, epsilon=1.0))
+
+    def test_a_partner_with_codes_serves_no_job_that_asks_for_none(
+        self, economy: dataset.Dataset, tmp_path: Path
+    ) -> None:
+        codes: dict[str, Any] = {"government": {"bank-1": {"somebody": bytes(16)}}}
+        with pytest.raises(NotApproved, match=r"\[CONSENT_REQUIRED\]"):
+            Simulation(
+                proposal(economy),
+                economy.contract(),
+                banks_of(economy),
+                tmp_path,
+                partners=partners_of(economy),
+                consents=codes,
+            )
+
+    @pytest.mark.parametrize("epsilon", [None, 1.0])
+    def test_terms_that_could_wrap_are_refused_before_anybody_enlists(
+        self, economy: dataset.Dataset, tmp_path: Path, epsilon: float | None
+    ) -> None:
+        made = Simulation(
+            proposal(economy), economy.contract(), banks_of(economy), tmp_path, partners=partners_of(economy)
+        )
+        with pytest.raises(ProtocolError, match=r"\[RING_WRAP\]"):
+            made.roles["bank-1"].check(proposal(economy, rows=1 << 30, epsilon=epsilon))
+
+    def test_more_training_rows_than_allowed_end_the_job(
+        self, economy: dataset.Dataset, tmp_path: Path
+    ) -> None:
+        with pytest.raises(JobVoid, match=r"\[VERTICAL_ROWS\]"):
+            run(economy, tmp_path, proposal=proposal(economy, rows=1024))
+
+    def test_a_party_takes_the_part_of_its_role_only(self, economy: dataset.Dataset, tmp_path: Path) -> None:
+        swapped = {name: (Role.COMPUTE, table) for name, (_, table) in partners_of(economy).items()}
+        with pytest.raises((ProtocolError, ConfigurationError)):
+            run(economy, tmp_path, swapped)
 
     def test_every_signer_is_charged_once(self, economy: dataset.Dataset, tmp_path: Path) -> None:
         made = run(economy, tmp_path, proposal=proposal(economy, epsilon=1.0))
