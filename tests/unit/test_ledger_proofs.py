@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from eth_hash.auto import keccak
 from proof_chain import MEMBERS, NOW, ProofChain, packed
 from typer.testing import CliRunner
 
@@ -16,7 +17,7 @@ from ledger.commitments import FULL, NO_CONTRACT, WEEK, ZERO, Body, Draft
 from ledger.proofs import storage
 from ledger.proofs.claims import CONFLICT, SHORT
 from ledger.proofs.fields import SaltedFields
-from ledger.proofs.making import make
+from ledger.proofs.making import encode_header, make
 from ledger.proofs.statements import Absence, DocumentLeaf, Presence, Statement, revocation_nonce
 from ledger.proofs.trust import Trust
 from ledger.proofs.verdict import Grade, Status, Verdict
@@ -337,6 +338,21 @@ def test_header_and_nodes_of_another_block(chain: ProofChain) -> None:
     assert code(chain, mixed.encode()) == "PROOF_NODE_MISSING"
     mixed = replace(after, statement=ABSENCE)
     assert code(chain, mixed.encode()) == "PROOF_CLAIMED"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("gasUsed", "0x5"), ("number", "0x1"), ("timestamp", "0x1"), ("stateRoot", "0x" + "11" * 32)],
+)
+def test_the_header_is_the_covered_block_s(chain: ProofChain, field: str, value: str) -> None:
+    proof = Proof.decode(make(ABSENCE, chain, chain.trust, now=NOW))
+    header = encode_header({**chain.block(), field: value})
+    assert code(chain, replace(proof, header=header).encode()) == "PROOF_HEADER"
+    # Not even if the members had signed its hash beside the other block's state root, number and time.
+    note = chain.note(chain.checkpoint(block_hash=bytes(keccak(header))))
+    forged = replace(proof, header=header, checkpoint=note)
+    if field != "gasUsed":
+        assert code(chain, forged.encode()) == "PROOF_HEADER"
 
 
 def test_nodes_that_prove_nothing(chain: ProofChain) -> None:
