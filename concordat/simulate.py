@@ -257,7 +257,7 @@ class Simulation:
             futures = {party: pool.submit(guarded, party) for party in parties}
         failed = [f.exception() for f in futures.values() if f.exception() is not None]
         # The cause, not the parties that stopped because of it.
-        for error in sorted(failed, key=lambda e: isinstance(e, JobVoid)):
+        for error in sorted(failed, key=lambda e: getattr(e, "code", "") == "PARTY_MISSING"):
             assert error is not None
             raise error
         self._progress(step, time.monotonic() - began)

@@ -158,7 +158,7 @@ class TestPublication:
             kept = SubScores.from_bytes(exact.channels[bank].recall("subscores.0") or b"")
             assert kept.partners
             for at, partner in enumerate(kept.partners):
-                role, other = partners_of(economy)[partner]
+                _, other = partners_of(economy)[partner]
                 score = exact.roles[partner]
                 own = score._table()  # type: ignore[union-attr]
                 basis = own.basis(COMPONENTS)
