@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-demo: $(READY)  ## Bring up a whole consortium, train one shared score, show what came of it
+demo: $(READY) engine  ## Bring up a whole consortium, train one shared score, show what came of it
 	$(BIN)/concordat demo --report out
 
 up: $(READY)  ## Keep a consortium running in var/lab

@@ -61,6 +61,7 @@ class Options:
         partner_epsilon: privacy of the release to each partner; None for an exact one, which only tests ask for.
         simulated: run the job in this process instead of a consortium of processes.
         keep: leave the consortium running.
+        ledger: play the chapter on the ledger, too; never in a simulation.
     """
 
     directory: Path | None = None
@@ -73,6 +74,7 @@ class Options:
     partner_epsilon: float | None = 1.0
     simulated: bool = False
     keep: bool = False
+    ledger: bool = True
 
 
 def run(options: Options, tell: Tell = lambda _: None) -> dict[str, Any]:
@@ -116,11 +118,24 @@ class _Tour:
             consents = data.consents() if proposal.vertical.consent else None
             listed = {name: table for name, (_, table) in partners.items()}
             out["coverage"] = coverage_of(tables, listed, consents)
+        if self._options.ledger and not self._options.simulated:
+            out["ledger"] = self._ledger()
         out["name"] = "Concordat demo"
         out["consortium"] = data.manifest.consortium
         out["data"] = self._described(data, contract, tables)
         out["seconds"]["total"] = round(time.monotonic() - began, 2)
         return out
+
+    def _ledger(self) -> dict[str, Any]:
+        """Two banks race for one invoice; the same invoice in another format is recognised."""
+        from concordat import chapter_ledger
+
+        self._say("ledger", "started")
+        story = chapter_ledger.run(
+            self._home / "ledger", lambda line: self._say("ledger", "progress", detail=line)
+        )
+        self._say("ledger", "done", seconds=story["seconds"]["total"])
+        return {**story, "lines": chapter_ledger.lines(story)}
 
     # -- data -----------------------------------------------------------------------------------------------
 

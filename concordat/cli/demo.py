@@ -50,6 +50,9 @@ def demo(
         ),
     ] = 1.0,
     simulate: Annotated[bool, typer.Option("--simulate", help="The same job in one process.")] = False,
+    ledger: Annotated[
+        bool, typer.Option("--ledger/--no-ledger", help="Two banks race for one invoice on a real chain.")
+    ] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the consortium running (with --dir).")] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write report.html, card.md, card.json and result.json here.")
@@ -87,6 +90,7 @@ def demo(
         partner_epsilon=partner_epsilon,
         simulated=simulate,
         keep=keep,
+        ledger=ledger,
     )
     with display("Concordat demo") as screen:
         result = tour.run(options, screen.take)

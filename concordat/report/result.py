@@ -248,8 +248,14 @@ class Partner(TypedDict):
     seconds: dict[str, Seconds]
 
 
+class Ledger(TypedDict):
+    """What the chapter on the ledger tells people."""
+
+    lines: list[str]
+
+
 class Result(TypedDict):
-    """Everything that a report says; the last three only of a job with data partners."""
+    """Everything that a report says; the last three only of a job with data partners, the ledger only of a tour."""
 
     name: str
     consortium: str
@@ -263,6 +269,7 @@ class Result(TypedDict):
     links: list[Link]
     egress: dict[str, list[Release]]
     verified: dict[str, bool]
+    ledger: NotRequired[Ledger]
     model: Model
     card: dict[str, Any]
     release: Privacy
