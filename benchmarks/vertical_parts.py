@@ -173,9 +173,8 @@ def join(rows: int, own: int) -> Found:
     mine = own_outputs(rows, own)
     with tempfile.TemporaryFile() as file:
         memory = Memory()
-        began = time.perf_counter()
-        _write(table, rows, key, secrets.token_bytes(32), file)
-        writing, written = time.perf_counter() - began, memory.peak_mb()
+        writing = _write(table, rows, key, secrets.token_bytes(32), file)
+        written = memory.peak_mb()
         size = file.tell()
         file.seek(0)
         memory = Memory()
@@ -200,12 +199,13 @@ def join(rows: int, own: int) -> Found:
     }
 
 
-def _write(table: Table, rows: int, key: bytes, seed: bytes, file: Any) -> None:
+def _write(table: Table, rows: int, key: bytes, seed: bytes, file: Any) -> float:
+    """Write a table; returns the seconds of that, without those in which its rows were made up."""
     writer = Writer(table, rows, table_key=key, share_seed=seed, spool=FileSpool())
+    making = 0.0
     for outputs, bits in rows_of(rows):
-        writer.add(outputs, bits)
-    for chunk in writer.chunks():
-        file.write(chunk)
+        making += timed(lambda outputs=outputs, bits=bits: writer.add(outputs, bits))[1]  # type: ignore[misc]
+    return making + timed(lambda: [file.write(chunk) for chunk in writer.chunks()])[1]
 
 
 # -- product --------------------------------------------------------------------------------------------------
