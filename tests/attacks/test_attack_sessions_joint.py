@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import joint_sessions
@@ -631,12 +630,10 @@ class TestQuota:
         monkeypatch.setattr("data_partner_node.vertical.time.time", lambda: now + 90 * 86_400 + 60)
         self._session(market.joint(), 100, keep)._charge(BANK, vertical.TRAINING, 100)
 
-    def test_red_a_count_per_job(self, market: Market) -> None:
-        """A partner that kept no record would answer a register's worth of ids, a quota a job."""
+    def test_red_a_record_that_is_not_kept(self, market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A partner that forgets answers a register's worth of ids, a quota a job."""
+        keep = MemoryKeep()
+        monkeypatch.setattr(keep, "put", lambda *_: None)
         for _ in range(3):
-            self._session(market.joint(), 100, MemoryKeep())._charge(BANK, vertical.TRAINING, 100)
-
-
-def test_models_are_not_written(market: Market) -> None:
-    """The sessions above end before any round: no model of theirs lies anywhere."""
-    assert not list(Path(market.home).glob("**/*.json"))
+            self._session(market.joint(), 100, keep)._charge(BANK, vertical.TRAINING, 100)
+        assert keep.get("quota", f"quota.{vertical.TRAINING}.{BANK}") is None

@@ -26,8 +26,12 @@ from protocol.subscore import Basis, SubScore, sign_bits
 BASE_RATE, VERSIONS, ROWS, LIMIT = 0.095, 4, 4_000, 0.5
 YOUNG = {f"{name} is missing" for name in ("shop_rating", "sales_trend_6m", "sales_volatility")}
 """One fact, that a shop is younger than half a year, in three columns."""
-EXCEEDING = {"e-commerce": YOUNG, "government": {"late_filings_12m", "litigation_24m", "patents"}}
-"""Columns of the synthetic economy that bins tell better than the bound allows."""
+EXCEEDING = {"e-commerce": YOUNG, "government": set[str]()}
+"""Columns of the synthetic economy that bins tell better than the bound allows.
+
+Versions here carry no noise, so that figures are the same in every run. A private release points each version
+elsewhere, and more of the columns show: at ε = 4 and 9,000 enterprises, court and tax counts passed the bound too.
+"""
 
 Matrix = NDArray[np.float64]
 
