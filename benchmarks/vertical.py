@@ -183,7 +183,7 @@ def ids_of(path: Path, column: str) -> list[str]:
 
 
 def cut(path: Path, rows: int | None) -> int:
-    """Keep the first rows of a table, clients of the banks before strangers as far as ids are shuffled in blocks."""
+    """Keep so many rows of a table; returns how many it has."""
     table = pq.read_table(path)
     if rows is None or rows == len(table):
         return len(table)
