@@ -44,11 +44,8 @@ lint: $(READY)  ## Style, types, import rules
 unit: $(READY) engine contracts  ## Tests without processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS)/unit $(TESTS)/property $(TESTS)/vectors $(TESTS)/attacks $(TESTS)/contracts -m "not namespace and not integration"
 
-# A whole job after the attacks took longer than its limit beside other work; `make integration LEFT_OUT=` runs it.
-LEFT_OUT ?= --deselect "$(TESTS)/attacks/test_attack_network.py::TestWithAMembersKeys::test_the_consortium_goes_on"
-
 integration: $(READY) engine  ## Tests with real processes, real TLS, real databases, a real browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS)/integration $(TESTS)/attacks $(TESTS)/browser -m "integration or namespace or browser" $(LEFT_OUT)
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS)/integration $(TESTS)/attacks $(TESTS)/browser -m "integration or namespace or browser"
 
 engine: $(READY)
 	@$(BIN)/python -m ledger.engine install
