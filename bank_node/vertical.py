@@ -147,6 +147,8 @@ class VerticalSession:
         except ConcordatError as error:
             log.warning("no direction for %s: %s", partner, error.code)
             channel.note("partner left out", partner=partner, code=error.code)
+            # Neither T nor the partner shall wait for what won't come.
+            self._sealed.send(partner, vertical.PAD_SEED, b"", SEALED)
             self._sealed.send(compute, vertical.named(vertical.DENSE, partner, 0), b"", MASKED_D)
             return
         try:

@@ -216,10 +216,10 @@ class PartnerSession:
         sums = {}
         terms = vertical.terms_of(job.manifest, job.party)
         for bank in self._banks:
-            seed = self._sealed.receive(bank, vertical.PAD_SEED, self._wait)
+            seed = _given(self._sealed.receive(bank, vertical.PAD_SEED, self._wait), bank)
             shape = vertical.product_of(vertical.join_table(job.roster, bank, job.party, terms))
             sums[bank] = product.partner_sums(shape, seed=seed, share_seed=self._secret("s_T", bank))
-            opening.add(bank, self._sealed.receive(bank, vertical.SHARE, self._wait))
+            opening.add(bank, _given(self._sealed.receive(bank, vertical.SHARE, self._wait), bank))
         message = json.loads(self._sealed.receive(self._terms.compute, vertical.OPENING, self._wait))
         if "share" not in message:
             raise ProtocolError("OPENING_REFUSED", "The compute party gave no share; the release is void.")
@@ -293,6 +293,17 @@ class PartnerSession:
             "p_value": found.p_value,
         }
         self._keep.put("subscores", self._job.id, json.dumps(version).encode())
+
+
+def _given(data: bytes, bank: str) -> bytes:
+    """Return what a bank has sent.
+
+    Raises:
+        ProtocolError: ``OPENING_REFUSED`` if it says that it leaves this partner out.
+    """
+    if not data:
+        raise ProtocolError("OPENING_REFUSED", f"{bank} leaves this partner out; the release is void.")
+    return data
 
 
 def _counts(head: bytes) -> list[int]:

@@ -12,6 +12,8 @@ from protocol.partner_opening import KIND, ReleaseRoster
 from protocol.release import Charge, SpentPrivacy, mu_of
 
 SHELF, NAME = "privacy", "spent"
+# One for the process: two books over one keep must not lose a charge between reading and writing.
+_charging = threading.Lock()
 
 
 class PrivacyBook:
@@ -24,7 +26,6 @@ class PrivacyBook:
 
     def __init__(self, keep: Keep, limit: tuple[float, float] | None = None) -> None:
         self._keep, self._limit = keep, limit
-        self._lock = threading.Lock()
 
     def spent(self, partner: str = "") -> SpentPrivacy:
         """Return the record, with the limit toward a partner."""
@@ -46,7 +47,7 @@ class PrivacyBook:
             NotApproved: ``PRIVACY_SPENT``; nothing is signed.
         """
         if mu is not None:
-            with self._lock:
+            with _charging:
                 spent = self.spent(roster.partner)
                 spent.charge(Charge(roster.partner, cohort, roster.digest, mu))
                 self._keep.put(SHELF, NAME, json.dumps(spent.to_state()).encode())

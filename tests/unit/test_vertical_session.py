@@ -15,7 +15,7 @@ from bank_node.subscores import MISSING, SubScores
 from bank_node.training import is_holdout
 from concordat import dataset
 from concordat.economy import write_economy
-from concordat.simulate import Simulation, proposal_for
+from concordat.simulate import Simulation, _Relay, proposal_for
 from data_partner_node.tables import PartnerTable
 from node.ingest import Table
 from node.keep import MemoryKeep
@@ -150,6 +150,33 @@ class TestDirection:
         assert made.told["government"]["published"] is False  # type: ignore[attr-defined]
         kept = SubScores.from_bytes(made.channels["bank-1"].recall("subscores.0") or b"")
         assert "government" not in kept.partners
+
+
+class TestOneTableAnAttempt:
+    def test_a_second_table_is_refused_before_anything_follows_from_it(
+        self, economy: dataset.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A session begun anew in the same attempt: the partner comes with another key, hence other slots."""
+        made = run(economy, tmp_path)
+        self._anew(made)
+        made.channels["government"]._kept["K_tab.bank-1.0"] = bytes(32)
+        sent = made.channels["bank-1"]._kept["masked.government.0"]
+        with pytest.raises(ProtocolError, match=r"\[OPENING_REFUSED\]"):
+            made.session()
+        assert "no direction for government: TABLE_SECOND" in caplog.text
+        assert made.channels["bank-1"]._kept["masked.government.0"] == sent
+
+    def test_the_same_table_is_taken_again(self, economy: dataset.Dataset, tmp_path: Path) -> None:
+        made = run(economy, tmp_path)
+        self._anew(made)
+        assert made.session()["government"]["published"]
+
+    @staticmethod
+    def _anew(made: Simulation) -> None:
+        made._relay = _Relay(made._roster)
+        for channel in made.channels.values():
+            channel._relay = made._relay
+        del made.channels["government"]._kept["opened"]
 
 
 class TestPublication:
