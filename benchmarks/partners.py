@@ -30,7 +30,7 @@ from bank_node import head, scoring, shared_model, training
 from bank_node.risk_model import H_PLUS, S_HEAD, H, RiskModel, S
 from bank_node.subscores import MISSING
 from benchmarks import baselines, datasets
-from benchmarks.quality import bank_inputs, encoding_of, key, summed
+from benchmarks.in_the_open import bank_inputs, encoding_of, key, summed
 from protocol import product, release, ring, subscore
 from protocol.job import Recipe, SharedRecipe
 
