@@ -2,8 +2,8 @@
 
 The key is decrypted into an anonymous file in memory, whose path is handed to Flower. A SuperNode that was killed is
 still marked online for a while and its successor would be turned away, so the relay is told first that the old one is
-gone. Two of Flower's internals are touched, which is one of the reasons why Flower is pinned: the reply to the
-activation is read, and the pause between two questions shortened.
+gone. Three of Flower's internals are touched, which is one of the reasons why Flower is pinned: the reply to the
+activation is read, the pause between two questions shortened, and a reply is sent as soon as it is there.
 
 Run as ``python -m node.flower.supernode NODE.toml``.
 """
@@ -56,6 +56,32 @@ def _ask_often(seconds: float) -> None:
     setattr(start_client_internal, "time", clock)  # noqa: B010
 
 
+def replies_wait(state: Any) -> bool:
+    """Return whether a ClientApp's reply waits to be sent."""
+    with state.lock_msg_store:
+        return any(
+            not entry.is_retrieved and entry.message.metadata.reply_to_message_id != ""
+            for entry in state.msg_store.values()
+        )
+
+
+def _send_late_replies() -> None:
+    """Have replies sent whenever there are some, not only after another message has come.
+
+    Flower's loop takes one message, then sends whatever replies there are. One reply in surplus, as a refused bundle
+    leaves behind, and from then on every answer would go out only with the next question.
+    """
+    from flwr.supernode import start_client_internal
+
+    pull = vars(start_client_internal)["_pull_and_store_message"]
+
+    def pulling(*, state: Any, **rest: Any) -> int | None:
+        run: int | None = pull(state=state, **rest)
+        return 0 if run is None and replies_wait(state) else run
+
+    setattr(start_client_internal, "_pull_and_store_message", pulling)  # noqa: B010
+
+
 def _sign_off(config: NodeConfig, private: bytes, authority: Path, number: int) -> None:
     """Tell the SuperLink that this node's former process is gone; if it isn't marked online, that is refused."""
     import httpx
@@ -106,6 +132,7 @@ def main() -> None:
         _sign_off(config, private, authority, int(file.read_bytes()))
     _remember(file)
     _ask_often(config.flower.poll_seconds)
+    _send_late_replies()
 
     host, _, port = config.flower.runtime.rpartition(":")
     sys.argv = [
