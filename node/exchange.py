@@ -40,6 +40,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 20.0
+# What is to be left is tried again: the call that was under way when a server went takes its whole time first.
+LEAVE_SECONDS = 90.0
 CHUNK = 2**20
 # What a job left behind goes by itself; what must stay is left anew by its sender.
 OBJECT_SECONDS = 3 * 86400
@@ -116,7 +118,7 @@ class Exchange:
 
     # -- objects ------------------------------------------------------------------------------------------
 
-    def put(self, recipient: str, name: str, data: bytes, patience: float = CALL_SECONDS) -> None:
+    def put(self, recipient: str, name: str, data: bytes, patience: float = LEAVE_SECONDS) -> None:
         """Leave an object for a peer; returns once the server has it on disk. A repeat replaces it."""
         options = ObjectMeta(name=name, options=ObjectMetaOptions(max_chunk_size=CHUNK))
 
@@ -167,7 +169,11 @@ class Exchange:
         self.listen(sender)
         while True:
             seen = self._arrivals
-            data = self.poll(sender, name)
+            try:
+                data = self.poll(sender, name)
+            except Unavailable:
+                # A call that was under way when the server went is lost; the wait has a deadline of its own.
+                data = None
             if data is not None:
                 return data
             if stop is not None:
