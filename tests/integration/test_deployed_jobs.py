@@ -220,7 +220,8 @@ from node.flower.shim import app
 class TestStayingAway:
     """Last in this file: banks are stopped here."""
 
-    SHORT = DEADLINES.model_copy(update={"round": 20})
+    # Longer than a message that is lost takes to be sent again.
+    SHORT = DEADLINES.model_copy(update={"round": 60})
 
     def test_without_one_of_four_the_others_start_afresh_and_without_two_the_job_ends(
         self, lab: RunningLab, tmp_path: Path
