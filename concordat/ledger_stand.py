@@ -395,9 +395,14 @@ class Service:
         """
         end = time.monotonic() + patience
         while True:
-            found: dict[str, Any] = self.get(f"/v1/receivables/{claim}")
-            if there(found):
-                return found
+            try:
+                found: dict[str, Any] = self.get(f"/v1/receivables/{claim}")
+                if there(found):
+                    return found
+            except Unavailable:
+                # A member that lags says that it can't tell; it may a moment later.
+                if time.monotonic() > end:
+                    raise
             if time.monotonic() > end:
                 raise Unavailable("LEDGER_PENDING", "It is on its way and not final yet.", "Ask again later.")
             time.sleep(0.15)

@@ -198,13 +198,17 @@ def test_cases_3_4_14_and_52_another_format_is_refused_and_the_registrant_alerte
     assert receiver.tries > len(receiver.taken), "the first delivery failed and was repeated"
 
 
+def _shares(found: dict[str, Any]) -> tuple[int, int]:
+    return found["shares"]["cap"], found["shares"]["pledged"]
+
+
 def test_cases_20_22_23_and_15_payments_lower_the_lien_and_a_release_acts_once(desks: Desks) -> None:
     claim = desks.confirmed()
     desks.pledge(claim, "bank-a", 50)
     paid = desks.accepted(desks.asked(claim, "settle", "core", "bank-a", amount="5432.10"), "bank-a")
     assert paid["kind"] == "settle-lien"
-    shares = desks.bank_a.get(f"/v1/receivables/{claim}")["shares"]
-    assert (shares["cap"], shares["pledged"]) == (900_000, 400_000)
+    # Another party's act: this bank's own index follows a moment later.
+    desks.bank_a.reaches(claim, lambda found: _shares(found) == (900_000, 400_000))
     free = desks.accepted(desks.asked(claim, "settle", "core", "supplier", amount="5432.10"), "supplier")
     assert free["kind"] == "settle-free"
     with pytest.raises(LedgerError, match=r"\[SETTLE_AMOUNT\]"):
@@ -213,8 +217,7 @@ def test_cases_20_22_23_and_15_payments_lower_the_lien_and_a_release_acts_once(d
         desks.bank_b.post(f"/v1/receivables/{claim}/release", {})
     first = desks.bank_a.post(f"/v1/receivables/{claim}/release", {}, key="release-1")
     assert desks.bank_a.settled(first["id"])["final"]
-    shares = desks.bank_a.get(f"/v1/receivables/{claim}")["shares"]
-    assert (shares["cap"], shares["pledged"]) == (800_000, 0)
+    desks.bank_a.reaches(claim, lambda found: _shares(found) == (800_000, 0))
 
 
 def test_cases_24_21_and_32_short_frozen_settled_and_sold(desks: Desks) -> None:
