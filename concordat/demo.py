@@ -30,7 +30,7 @@ from node.keep import Keep, MemoryKeep, keep_of
 from node.keystore import Keystore
 from node.store import Store
 from protocol.contract import DataContract
-from protocol.errors import JobVoid, Unavailable
+from protocol.errors import ConcordatError, JobVoid, Unavailable
 from protocol.identity import Role
 from protocol.job import Deadlines, Manifest, Proposal, Recipe, Release, Vertical
 from protocol.join import bucketed
@@ -119,7 +119,11 @@ class _Tour:
             listed = {name: table for name, (_, table) in partners.items()}
             out["coverage"] = coverage_of(tables, listed, consents)
         if self._options.ledger and not self._options.simulated:
-            out["ledger"] = self._ledger()
+            try:
+                out["ledger"] = self._ledger()
+            except ConcordatError as error:
+                # The score is there; a ledger that can't be played here must not take it away.
+                self._say("ledger", "left out", detail=f"{error.message} {error.hint}".strip())
         out["name"] = "Concordat demo"
         out["consortium"] = data.manifest.consortium
         out["data"] = self._described(data, contract, tables)
