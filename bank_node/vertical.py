@@ -136,32 +136,30 @@ class VerticalSession:
 
     def _toward(self, partner: str) -> None:
         """Run the product and the release toward a partner, or tell T that there is none."""
-        job, channel, compute = self._job, self._channel, self._terms.compute
+        job, channel = self._job, self._channel
         try:
             terms = vertical.terms_of(job.manifest, partner)
             matched = self._matched(partner, terms)
             values = product.weights(self._outcomes[self._training][matched.rows], self._terms.base_rate)
             self._send_product(partner, terms, matched, values)
-        except JobVoid:
-            raise
-        except ConcordatError as error:
-            log.warning("no direction for %s: %s", partner, error.code)
-            channel.note("partner left out", partner=partner, code=error.code)
-            # Neither T nor the partner shall wait for what won't come.
-            self._sealed.send(partner, vertical.PAD_SEED, b"", SEALED)
-            self._sealed.send(compute, vertical.named(vertical.DENSE, partner, 0), b"", MASKED_D)
-            return
-        try:
             self._release(partner, terms, matched, values)
         except JobVoid:
             raise
         except ConcordatError as error:
-            # Above all a budget that is spent: nothing was signed, T is told, and the bank score trains.
-            log.warning("no release to %s: %s", partner, error.code)
+            # A table that can't be right, a budget that is spent: the bank score trains without this partner.
+            log.warning("no direction for %s: %s", partner, error.code)
             channel.note("partner left out", partner=partner, code=error.code)
-            self._sealed.send(compute, vertical.named(vertical.SIGNATURE, partner), b"", SIGNED)
+            self._leave_out(partner)
             return
         channel.note("direction", partner=partner, slots=terms.slots, components=terms.components)
+
+    def _leave_out(self, partner: str) -> None:
+        """Send nothing in the place of whatever T and the partner still wait for; what was sent before stands."""
+        compute = self._terms.compute
+        self._sealed.send(partner, vertical.PAD_SEED, b"", SEALED)
+        self._sealed.send(compute, vertical.named(vertical.DENSE, partner, 0), b"", MASKED_D)
+        self._sealed.send(compute, vertical.named(vertical.SIGNATURE, partner), b"", SIGNED)
+        self._sealed.send(partner, vertical.SHARE, b"", MASKED)
 
     def _matched(self, partner: str, terms: PartnerTerms) -> Matched:
         job = self._job

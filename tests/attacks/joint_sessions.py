@@ -25,6 +25,7 @@ from concordat.simulate import Simulation, _Channel, _Relay, proposal_for
 from data_partner_node.tables import PartnerTable
 from node.ingest import Table
 from node.keep import MemoryKeep
+from node.privacy import PrivacyBook
 from protocol import labels, product, vertical
 from protocol.errors import ConcordatError, ProtocolError, Unavailable
 from protocol.identity import Role
@@ -336,3 +337,7 @@ def watched(patch: pytest.MonkeyPatch) -> Iterator[Noting]:
 
 def table_step(number: int = 0) -> str:
     return vertical.named(vertical.TABLE, number)
+
+
+def charges_of(world: Joint, party: str) -> list[Any]:
+    return list(PrivacyBook(world.keeps[party]).spent().charges)

@@ -19,6 +19,7 @@ from concordat.simulate import Simulation, _Relay, proposal_for
 from data_partner_node.tables import PartnerTable
 from node.ingest import Table
 from node.keep import MemoryKeep
+from node.privacy import PrivacyBook
 from protocol import product, subscore
 from protocol.errors import ConfigurationError, JobVoid, NotApproved, ProtocolError
 from protocol.identity import Role
@@ -302,6 +303,23 @@ class TestTerms:
         swapped = {name: (Role.COMPUTE, table) for name, (_, table) in partners_of(economy).items()}
         with pytest.raises((ProtocolError, ConfigurationError)):
             run(economy, tmp_path, swapped)
+
+    def test_beyond_the_budget_nothing_is_signed_and_nobody_waits(
+        self, economy: dataset.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        made = Simulation(
+            proposal(economy, epsilon=1.0),
+            economy.contract(),
+            banks_of(economy),
+            tmp_path,
+            partners=partners_of(economy),
+        )
+        book = made.roles["bank-1"]._book = PrivacyBook(MemoryKeep(), (0.5, 1e-5))
+        # Told by the bank that they are left out; a share that never came would be waited for.
+        with pytest.raises(ProtocolError, match=r"leaves this partner out.*\[OPENING_REFUSED\]"):
+            made.session()
+        assert "PRIVACY_SPENT" in caplog.text
+        assert book.spent().charges == ()
 
     def test_every_signer_is_charged_once(self, economy: dataset.Dataset, tmp_path: Path) -> None:
         made = run(economy, tmp_path, proposal=proposal(economy, epsilon=1.0))
