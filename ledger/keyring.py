@@ -13,7 +13,6 @@ Not protected: whoever has the seed has every key. Python does not erase secrets
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import coincurve
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from ledger.keyfiles import password_file, write_new
 from ledger.signers import AccountKey
 from protocol.canonical import lp
 from protocol.errors import ConfigurationError
@@ -64,8 +64,8 @@ class Keyring:
             seed, password.encode(), kdf="scrypt", iterations=_WORK_RANDOM_PASSWORD
         )
         try:
-            _write(_password_file(folder), password.encode())
-            _write(folder / "keystore.json", json.dumps(keystore).encode())
+            write_new(password_file(folder), password.encode())
+            write_new(folder / "keystore.json", json.dumps(keystore).encode())
         except FileExistsError as error:
             raise ConfigurationError("LEDGER_KEYS_EXIST", f"{folder} holds keys already.") from error
         return cls(seed)
@@ -82,7 +82,7 @@ class Keyring:
         from eth_keyfile.keyfile import decode_keyfile_json
 
         try:
-            password = _password_file(folder).read_bytes().strip()
+            password = password_file(folder).read_bytes().strip()
             return cls(
                 bytes(decode_keyfile_json(json.loads((folder / "keystore.json").read_text()), password))
             )
@@ -105,13 +105,3 @@ class Keyring:
     def _expand(self, purpose: str, index: int, length: int) -> bytes:
         info = lp(_DOMAIN, purpose, index)
         return HKDFExpand(algorithm=hashes.SHA256(), length=length, info=info).derive(self._seed)
-
-
-def _password_file(folder: Path) -> Path:
-    return Path(os.environ.get("CONCORDAT_LEDGER_PASSWORD_FILE") or folder / "password")
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)

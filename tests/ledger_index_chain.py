@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
+from ledger import storage
 from ledger.abi import canonical_type, ledger_abi, signature
 from ledger.client.reading import Block, Entry
 from ledger.index import folding, tables
@@ -20,8 +22,8 @@ A, B, LIEN, TAG = (bytes([number]) * 32 for number in (1, 2, 3, 4))
 
 def packed(**fields: int) -> int:
     word, shift = 0, 0
-    for name, bits in folding._LAYOUT:
-        word |= fields.get(name, 0) << shift
+    for field, (_, bits) in zip(dataclasses.fields(folding.Slot), storage.CLAIM, strict=True):
+        word |= fields.get(field.name, 0) << shift
         shift += bits
     return word
 

@@ -14,9 +14,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from eth_hash.auto import keccak
 
+from ledger import storage
 from ledger.engine import rlp
 from ledger.engine.genesis import Member
-from ledger.proofs import storage
 from ledger.proofs.making import encode_header
 from ledger.proofs.trust import Trust
 from protocol.checkpoint import START, Checkpoint, Note, Signature, cosign, sign

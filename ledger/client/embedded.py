@@ -19,7 +19,7 @@ from eth_hash.auto import keccak
 
 from ledger.client.ports import Place, Receipt
 from ledger.engine.acknowledgement import verify
-from ledger.engine.evidence import member_keys, read
+from ledger.engine.evidence import read
 from ledger.engine.genesis import Genesis
 from protocol.checkpoint import require_final
 from protocol.errors import ConcordatError, LedgerError, ProtocolError, Unavailable
@@ -115,7 +115,7 @@ class EmbeddedChain:
         except (KeyError, TypeError, ValueError) as error:
             raise _unusable() from error
         statement = read(note, self._genesis)
-        require_final(statement.note, member_keys(self._genesis))
+        require_final(statement.note, self._genesis.member_keys())
         if as_of < self._clock() - self._genesis.clock_tolerance:
             raise Unavailable("LEDGER_STALE", "What the members called final is too old to rely on.")
         return statement.checkpoint.number

@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from ledger.client.ports import Place, Signer
 from ledger.client.submission import State, Submission, check_step
+from ledger.database import open_engine
 from protocol.canonical import lp
 from protocol.errors import LedgerError
 
@@ -61,19 +62,7 @@ def connect(url: str) -> Engine:
     Args:
         url: SQLAlchemy URL of SQLite or PostgreSQL.
     """
-    engine = sa.create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @sa.event.listens_for(engine, "connect")
-        def settings(connection: Any, record: object) -> None:
-            connection.isolation_level = None  # SQLAlchemy's BEGIN below, not the driver's
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000"):
-                connection.execute(f"PRAGMA {pragma}")
-
-        @sa.event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
+    engine = open_engine(url)
     _metadata.create_all(engine)
     return engine
 

@@ -27,24 +27,11 @@ from typing import Any
 
 from ledger.engine.genesis import Genesis
 from protocol import canonical
-from protocol.checkpoint import COSIGNATURE, ED25519, Checkpoint, Note, NoteKey, cosigners, verify
+from protocol.checkpoint import COSIGNATURE, Checkpoint, Note, cosigners, verify
 from protocol.errors import ProtocolError, SignatureInvalid
 
 PROVABLE = frozenset({"TWO_HISTORIES", "CLOCK", "WRONG_LEDGER"})
 OWN = frozenset({"REPLAY_DIFFERS", "RECORD_FORBIDDEN", "NOT_AN_EXTENSION"})
-
-
-def operator_key(genesis: Genesis, kind: int = ED25519) -> NoteKey:
-    """Return the key that the operator signs (or timestamps) checkpoints with."""
-    return NoteKey(genesis.origin, kind, genesis.operator.checkpoint)
-
-
-def member_keys(genesis: Genesis) -> dict[str, NoteKey]:
-    """Return the members' cosignature keys by name."""
-    return {
-        each.name: NoteKey(f"{genesis.origin}/{each.name}", COSIGNATURE, each.checkpoint)
-        for each in genesis.members
-    }
 
 
 @dataclass(frozen=True)
@@ -77,17 +64,17 @@ def read(text: str, genesis: Genesis) -> Statement:
         SignatureInvalid: ``NOTE_UNSIGNED`` without the operator's signature, ``NOTE_SIGNATURE``.
     """
     note = Note.decode(text)
-    verify(note, operator_key(genesis))
+    verify(note, genesis.operator_key())
     checkpoint = Checkpoint.from_text(note.text)
     if checkpoint.origin != genesis.origin:
         raise ProtocolError("CHECKPOINT_ORIGIN", "A checkpoint is of another ledger.")
     try:
-        time: int | None = verify(note, operator_key(genesis, COSIGNATURE))
+        time: int | None = verify(note, genesis.operator_key(COSIGNATURE))
     except SignatureInvalid as error:
         if error.code != "NOTE_UNSIGNED":
             raise
         time = None
-    return Statement(note, checkpoint, time, cosigners(note, member_keys(genesis)))
+    return Statement(note, checkpoint, time, cosigners(note, genesis.member_keys()))
 
 
 def contradiction(first: Statement, second: Statement, genesis: Genesis) -> str | None:

@@ -29,6 +29,7 @@ from ledger.engine import rlp
 from ledger.engine.port import HARDFORKS, TRANSACTION_GAS, ChainParameters
 from ledger.engine.transactions import parse
 from protocol import canonical, document
+from protocol.checkpoint import COSIGNATURE, ED25519, NoteKey
 from protocol.errors import ProtocolError
 from protocol.identity import check_name
 from protocol.keys import PublicKey
@@ -74,8 +75,43 @@ class Contract:
     code_hash: bytes
 
 
+class Cosigned:
+    """Who orders a ledger and who co-signs its checkpoints, and the names and keys that follow from it.
+
+    Attributes:
+        consortium: 32 bytes.
+        operator: who orders.
+        members: who co-sign.
+    """
+
+    consortium: bytes
+    operator: Member
+    members: tuple[Member, ...]
+
+    @property
+    def origin(self) -> str:
+        """The log's name in checkpoints."""
+        return f"concordat/ledger/{self.consortium.hex()}"
+
+    @property
+    def member_set(self) -> bytes:
+        """Digest of the ordered members, as checkpoints name it, 32 bytes."""
+        return bytes.fromhex(canonical.digest("ledger-members", [each.to_json() for each in self.members]))
+
+    def operator_key(self, kind: int = ED25519) -> NoteKey:
+        """Return the key that the operator signs, or timestamps, checkpoints with."""
+        return NoteKey(self.origin, kind, self.operator.checkpoint)
+
+    def member_keys(self) -> dict[str, NoteKey]:
+        """Return the members' cosignature keys by name."""
+        return {
+            each.name: NoteKey(f"{self.origin}/{each.name}", COSIGNATURE, each.checkpoint)
+            for each in self.members
+        }
+
+
 @dataclass(frozen=True)
-class Genesis:
+class Genesis(Cosigned):
     """A verified genesis document.
 
     Attributes:
@@ -99,16 +135,6 @@ class Genesis:
     contracts: tuple[Contract, ...]
     clock_tolerance: int
     digest: bytes
-
-    @property
-    def origin(self) -> str:
-        """The log's name in checkpoints."""
-        return f"concordat/ledger/{self.consortium.hex()}"
-
-    @property
-    def member_set(self) -> bytes:
-        """Digest of the ordered members, 32 bytes."""
-        return bytes.fromhex(canonical.digest("ledger-members", [each.to_json() for each in self.members]))
 
     @property
     def registry(self) -> Contract | None:

@@ -7,7 +7,6 @@ never the same: checkpoints are C2SP notes, whose signatures have no domain of t
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.engine.genesis import Member
+from ledger.keyfiles import password_file, write_new
 from protocol.errors import ConfigurationError
 from protocol.keys import IdentityKey, PublicKey
 
@@ -52,14 +52,14 @@ def create(folder: Path) -> LedgerKeys:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys, password = LedgerKeys.generate(), secrets.token_urlsafe(32).encode()
     try:
-        _write(_password_file(folder), password)
-        _write(folder / "identity.pem", keys.identity.to_pem(password))
+        write_new(password_file(folder), password)
+        write_new(folder / "identity.pem", keys.identity.to_pem(password))
         checkpoint = keys.checkpoint.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(password),
         )
-        _write(folder / "checkpoint.pem", checkpoint)
+        write_new(folder / "checkpoint.pem", checkpoint)
     except FileExistsError as error:
         raise ConfigurationError("LEDGER_KEYS_EXIST", "Keys lie in this folder already.") from error
     return keys
@@ -72,7 +72,7 @@ def load(folder: Path) -> LedgerKeys:
         ConfigurationError: ``LEDGER_KEYS``, ``KEY_UNREADABLE``.
     """
     try:
-        password = _password_file(folder).read_bytes().strip()
+        password = password_file(folder).read_bytes().strip()
         identity = IdentityKey.from_pem((folder / "identity.pem").read_bytes(), password)
         pem = (folder / "checkpoint.pem").read_bytes()
         checkpoint = serialization.load_pem_private_key(pem, password)
@@ -83,13 +83,3 @@ def load(folder: Path) -> LedgerKeys:
     if not isinstance(checkpoint, Ed25519PrivateKey):
         raise ConfigurationError("LEDGER_KEYS", "The checkpoint key is not an Ed25519 key.")
     return LedgerKeys(identity, checkpoint)
-
-
-def _password_file(folder: Path) -> Path:
-    return Path(os.environ.get("CONCORDAT_LEDGER_PASSWORD_FILE") or folder / "password")
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)

@@ -60,7 +60,7 @@ class Witness:
         key: Ed25519PrivateKey,
         clock: Callable[[], float],
     ) -> None:
-        self._keys = evidence.member_keys(genesis)
+        self._keys = genesis.member_keys()
         if name not in self._keys or self._keys[name].public.raw != key.public_key().public_bytes_raw():
             raise ConfigurationError(
                 "NOT_A_MEMBER", "The checkpoint key here is not that of this member in the genesis document."
@@ -214,7 +214,7 @@ class Witness:
         if own.text != statement.note.text:
             cause = ProtocolError("CHECKPOINT_TEXT", "Own replay composes another text.")
             raise self.disagree(cause, statement)
-        operator = evidence.operator_key(self.genesis)
+        operator = self.genesis.operator_key()
         signed = next(
             each
             for each in statement.note.signatures

@@ -19,24 +19,8 @@ from sqlalchemy.engine import Connection
 from ledger.abi import Event
 from ledger.commitments import WEEK
 from ledger.index import tables
+from ledger.storage import CLAIM, unpack
 
-_LAYOUT = (
-    ("cap", 24),
-    ("pledged", 24),
-    ("seq", 32),
-    ("version", 16),
-    ("due_week", 16),
-    ("lapse_week", 16),
-    ("grade", 8),
-    ("flags", 8),
-    ("end", 8),
-    ("liens", 8),
-    ("children", 8),
-    ("aliases", 8),
-    ("epoch", 16),
-    ("hold_until", 32),
-    ("dispute_until", 32),
-)
 GRADES = {0: "none", 1: "attested", 2: "confirmed"}
 ENDS = {0: "live", 1: "settled", 2: "void"}
 FLAGS = {1: "short", 2: "conflict", 4: "disputed", 8: "hold"}
@@ -45,7 +29,10 @@ LIENS = {1: "live", 2: "released", 3: "settled", 4: "contested"}
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A claim's packed slot, read; shares in parts per million of the first payable, times in Unix seconds."""
+    """A claim's packed slot, read; fields in the order of `ledger.storage.CLAIM`.
+
+    Shares are in parts per million of the first payable, times in Unix seconds.
+    """
 
     cap: int
     pledged: int
@@ -66,11 +53,7 @@ class Slot:
     @classmethod
     def of(cls, word: bytes) -> Slot:
         """Read 32 bytes."""
-        number, values = int.from_bytes(word, "big"), []
-        for _, bits in _LAYOUT:
-            values.append(number & ((1 << bits) - 1))
-            number >>= bits
-        return cls(*values)
+        return cls(*unpack(CLAIM, int.from_bytes(word, "big")).values())
 
     def at(self, time: int) -> tuple[str, list[str]]:
         """Return (state, names of the flags that are up) at a time in Unix seconds; expiry is computed."""

@@ -7,9 +7,10 @@ dossiers, the requests between parties, and the events that wait to be delivered
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
+
+from ledger.database import open_engine
 
 metadata = sa.MetaData()
 
@@ -128,19 +129,7 @@ def connect(url: str) -> sa.Engine:
     Args:
         url: SQLAlchemy URL of SQLite or PostgreSQL.
     """
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-
-        @sa.event.listens_for(engine, "connect")
-        def settings(connection: Any, record: object) -> None:
-            connection.isolation_level = None  # SQLAlchemy's BEGIN below, not the driver's
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000"):
-                connection.execute(f"PRAGMA {pragma}")
-
-        @sa.event.listens_for(engine, "begin")
-        def begin(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
+    engine = open_engine(url)
     migrate(engine)
     return engine
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ledger import storage
 from ledger.commitments import FULL, WEEK
-from ledger.proofs import storage
 from ledger.proofs.state import State
 from ledger.proofs.verdict import Grade, Status
 from protocol.errors import ProtocolError

@@ -21,8 +21,8 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
+from ledger import storage
 from ledger.commitments import Body, Draft
-from ledger.proofs import storage
 from ledger.proofs.claims import (
     Claim,
     account_of,

@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.engine.genesis import Genesis, Member
+from ledger.engine.genesis import Cosigned, Genesis, Member
 from protocol import canonical
-from protocol.checkpoint import COSIGNATURE, ED25519, NoteKey
 from protocol.errors import ProtocolError, SignatureInvalid
 from protocol.identity import check_name
 from protocol.keys import PublicKey
@@ -59,7 +58,7 @@ def count(value: Any, most: int = (1 << 32) - 1) -> int:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Trust(Cosigned):
     """One ledger, as its readers know it.
 
     Attributes:
@@ -100,30 +99,9 @@ class Trust:
         )
 
     @property
-    def origin(self) -> str:
-        """The log's name in checkpoints."""
-        return f"concordat/ledger/{self.consortium.hex()}"
-
-    @property
-    def member_set(self) -> bytes:
-        """Digest of the ordered members, as checkpoints name it, 32 bytes."""
-        return bytes.fromhex(canonical.digest("ledger-members", [each.to_json() for each in self.members]))
-
-    @property
     def fingerprint(self) -> str:
         """What people compare: 64 hexadecimal digits."""
         return canonical.digest("ledger-trust", self.to_json())
-
-    def operator_key(self, kind: int = ED25519) -> NoteKey:
-        """Return the key that the operator signs, or timestamps, checkpoints with."""
-        return NoteKey(self.origin, kind, self.operator.checkpoint)
-
-    def member_keys(self) -> dict[str, NoteKey]:
-        """Return the members' cosignature keys by name."""
-        return {
-            each.name: NoteKey(f"{self.origin}/{each.name}", COSIGNATURE, each.checkpoint)
-            for each in self.members
-        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the statement as a JSON object."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ledger_stands import running
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from concordat.ledger_stand import Stand
@@ -35,14 +35,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    # A Unix socket's path must stay short, which pytest's own temporary directories don't promise.
-    made = Stand(Path(tempfile.mkdtemp(prefix="ls-")))
-    made.create(clock_tolerance=240)
-    try:
-        made.up(patience=240)
+    with running("ls-") as made:
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture(scope="module")

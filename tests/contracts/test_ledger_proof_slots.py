@@ -10,9 +10,9 @@ import pytest
 from ledger_document import Document
 from ledger_world import DAY, World
 
+from ledger import storage
 from ledger.commitments import FULL, holder_ref
 from ledger.mandates import CancelIntent
-from ledger.proofs import storage
 from ledger.proofs.claims import account_of, read_claim, read_lien, read_version
 from ledger.proofs.state import Final, State
 from ledger.proofs.statements import revocation_nonce

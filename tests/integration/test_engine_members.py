@@ -83,7 +83,7 @@ async def test_everybody_agrees_with_an_honest_operator(world: World) -> None:
         final = bank.door.final()
         assert (final["size"], final["asOf"]) == (size, int(world.clock()))
         note = Note.decode(final["note"])
-        assert set(require_final(note, evidence.member_keys(world.genesis))) == set(BANKS)
+        assert set(require_final(note, world.genesis.member_keys())) == set(BANKS)
         assert bank.chain.head == operator.chain.head
         assert not bank.replica.problems
         balance = await bank.chain.ask("eth_call", {"to": "0x" + world.address.hex()}, "latest")

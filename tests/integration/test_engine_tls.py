@@ -20,7 +20,6 @@ from cryptography.x509.oid import NameOID
 from engine_processes import Process, Sender, counter_code, eventually, free_port, needs_engine
 from eth_hash.auto import keccak
 
-from ledger.engine import evidence
 from ledger.engine import genesis as genesis_document
 from ledger.engine import keys as ledger_keys
 from ledger.engine.folder import write_genesis
@@ -175,7 +174,7 @@ def test_members_agree_through_kills_over_mutual_tls(
         assert health["evidence"] == []
     answer = processes["bank-c"].client.get(f"{processes['bank-c'].url}/final").json()
     signed = json.loads((Path(operator.arguments[2]) / "genesis.json").read_text())
-    members = evidence.member_keys(genesis_document.check(signed))
+    members = genesis_document.check(signed).member_keys()
     assert set(require_final(Note.decode(answer["note"]), members)) == set(BANKS)
     total = processes["bank-c"].result("eth_call", {"to": "0x" + address.hex()}, "latest")
     assert int(total, 16) == 10

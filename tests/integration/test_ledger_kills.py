@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_processes import needs_engine
+from ledger_stands import running
 
 from concordat.ledger_stand import Service, Stand
 from protocol.errors import ConcordatError, LedgerError, Unavailable
@@ -33,14 +32,8 @@ SHARE = 10
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    # A Unix socket's path must stay short, which pytest's own temporary directories don't promise.
-    made = Stand(Path(tempfile.mkdtemp(prefix="lk-")))
-    made.create(clock_tolerance=240)
-    try:
-        made.up(patience=240)
+    with running("lk-") as made:
         yield made
-    finally:
-        made.remove()
 
 
 def until(act: Any, seconds: float = 240) -> Any:

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from proof_chain import NOW, ProofChain, Tree, packed
 
+from ledger import storage
 from ledger.commitments import NO_CONTRACT, ZERO, Body, Draft
-from ledger.proofs import storage, trie
+from ledger.proofs import trie
 from ledger.proofs.fields import SaltedFields
 from ledger.proofs.making import make
 from ledger.proofs.statements import Absence, DocumentLeaf, Presence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from ledger_index_chain import CONTRACT, LIEN, A, B, Chain, event, lien, opened, packed, state
 
+from ledger import storage
 from ledger.index import folding, tables
 from ledger.index.folding import Slot
 from ledger.index.following import Follower, Happened
@@ -28,7 +31,9 @@ def test_the_slot_reads_as_the_contract_packs_it() -> None:
     assert (slot.cap, slot.pledged, slot.seq, slot.due_week, slot.grade) == (7, 6, 5, 3_000, 1)
     assert folding.flag_names(slot.flags) == ["short", "hold"]
     assert (slot.end, slot.hold_until, slot.dispute_until) == (2, 1 << 31, 0)
-    assert sum(bits for _, bits in folding._LAYOUT) == 256
+    assert sum(bits for _, bits in storage.CLAIM) == 256
+    spelled = [re.sub("([A-Z])", lambda found: "_" + found[1].lower(), name) for name, _ in storage.CLAIM]
+    assert [field.name for field in dataclasses.fields(Slot)] == spelled
 
 
 def test_it_follows_up_to_a_final_block_and_tells_each_event_once(engine: sa.Engine) -> None:

@@ -13,8 +13,8 @@ from proof_chain import MEMBERS, NOW, ProofChain, packed
 from typer.testing import CliRunner
 
 from concordat.cli.app import app
+from ledger import storage
 from ledger.commitments import FULL, NO_CONTRACT, WEEK, ZERO, Body, Draft
-from ledger.proofs import storage
 from ledger.proofs.claims import CONFLICT, SHORT
 from ledger.proofs.fields import SaltedFields
 from ledger.proofs.making import encode_header, make
