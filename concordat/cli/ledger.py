@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from concordat.cli.output import Format, FormatOption, facts, moment, say, show, table
+from concordat.cli import ledger_screens
+from concordat.cli.output import Format, FormatOption, say, show
 from protocol.errors import ConfigurationError, LedgerError, NotApproved
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def up(
     seconds = stand.up(tell=say)
     desks = _desks(stand)
     answer = {"directory": str(stand.directory), "seconds": round(seconds, 2), "institutions": desks}
-    show(format, answer, lambda: _desk_table(desks))
+    show(format, answer, lambda: ledger_screens.desks(desks))
     say(
         f"Up in {seconds:.1f} s. Each page asks for its operator's token, which lies in the file named beside it."
     )
@@ -152,7 +153,7 @@ def register(
     answer = service.post("/v1/receivables", body)
     if wait:
         answer = service.anchored(answer["claim"])
-    show(format, answer, lambda: _registered(answer))
+    show(format, answer, lambda: ledger_screens.registered(answer))
 
 
 def confirm(
@@ -230,10 +231,7 @@ def release(
     Examples:
       concordat ledger release 3fa1b2c4 --as bank-a
     """
-    service = _service(directory, institution)
-    full = _claim(service, claim)
-    answer = service.post(f"/v1/receivables/{full}/release", {"lien": lien}, key)
-    _finish(service, answer, wait, format)
+    _one_sided(_service(directory, institution), "release", claim, {"lien": lien}, key, wait, format)
 
 
 def settle(
@@ -272,10 +270,7 @@ def credit_note(
     Examples:
       concordat ledger credit-note 3fa1b2c4 --amount 5000.00 --as core
     """
-    service = _service(directory, institution)
-    full = _claim(service, claim)
-    answer = service.post(f"/v1/receivables/{full}/credit-note", {"amount": amount}, key)
-    _finish(service, answer, wait, format)
+    _one_sided(_service(directory, institution), "credit-note", claim, {"amount": amount}, key, wait, format)
 
 
 def transfer(
@@ -316,18 +311,18 @@ def status(
         if claim:
             raise ConfigurationError("INSTITUTION", "Say who asks.", "Add --as NAME.")
         desks = _desks(_stand(directory))
-        show(format, {"institutions": desks}, lambda: _desk_table(desks))
+        show(format, {"institutions": desks}, lambda: ledger_screens.desks(desks))
         return
     service = _service(directory, institution)
     if not claim:
         found = {"receivables": service.get("/v1/receivables"), "requests": service.get("/v1/requests")}
-        show(format, found, lambda: _lists(found))
+        show(format, found, lambda: ledger_screens.lists(found))
         return
     try:
         one = service.get(f"/v1/receivables/{_claim(service, claim)}")
     except LedgerError:
         one = service.get(f"/v1/claims/{claim}")
-    show(format, one, lambda: _described(one))
+    show(format, one, lambda: ledger_screens.described(one))
 
 
 def audit(
@@ -344,7 +339,7 @@ def audit(
       concordat ledger audit --as bank-a
     """
     report = _service(directory, institution).get("/v1/audit")
-    show(format, report, lambda: _audited(report))
+    show(format, report, lambda: ledger_screens.audited(report))
     if report["differences"]:
         raise typer.Exit(LedgerError.exit_code)
 
@@ -383,6 +378,19 @@ def _claim(service: Service, text: str) -> str:
             "Give at least eight digits; `concordat ledger status --as NAME` lists them.",
         )
     return found[0]
+
+
+def _one_sided(
+    service: Service,
+    act: str,
+    claim: str,
+    body: dict[str, Any],
+    key: str,
+    wait: bool,
+    format: Format,  # noqa: A002
+) -> None:
+    answer = service.post(f"/v1/receivables/{_claim(service, claim)}/{act}", body, key)
+    _finish(service, answer, wait, format)
 
 
 def _two_sided(
@@ -440,78 +448,3 @@ def _desks(stand: Stand) -> list[dict[str, Any]]:
         token = str(stand.directory / each["name"] / "operator.token")
         found.append({**each, "url": service.url, "state": state, "token_file": token})
     return found
-
-
-def _desk_table(desks: list[dict[str, Any]]) -> str:
-    rows = [
-        (each["name"], each["state"], ", ".join(each["roles"]), each["url"], each["token_file"])
-        for each in desks
-    ]
-    return table(("institution", "state", "signs as", "page", "token"), rows)
-
-
-def _percent(ppm: int) -> str:
-    from ledger.service.words import percent
-
-    return str(percent(ppm))
-
-
-def _registered(answer: dict[str, Any]) -> str:
-    return facts([("claim", answer["claim"]), ("state", answer["state"])])
-
-
-def _lists(found: dict[str, Any]) -> str:
-    receivables = [
-        (
-            each["claim"][:12],
-            each["part"],
-            each["state"],
-            ",".join(each["flags"]) or "-",
-            _percent(each["shares"]["pledged"]),
-            _percent(each["shares"]["free"]),
-        )
-        for each in found["receivables"]
-    ]
-    requests = [
-        (each["claim"][:12], each["kind"], each["direction"], each["peer"], each["state"])
-        for each in found["requests"]
-    ]
-    return "\n\n".join(
-        [
-            table(("claim", "part", "state", "flags", "pledged", "free"), receivables),
-            table(("claim", "request", "way", "peer", "state"), requests),
-        ]
-    )
-
-
-def _described(one: dict[str, Any]) -> str:
-    shares = one["shares"]
-    head = [
-        ("claim", one["claim"]),
-        ("state", one.get("state", one.get("end", ""))),
-        ("grade", one["grade"]),
-        ("flags", ", ".join(one["flags"]) or "none"),
-        ("capacity", _percent(shares["cap"])),
-        ("pledged", _percent(shares["pledged"])),
-        ("free", _percent(shares["free"])),
-    ]
-    lines = [(moment(each["time"]), each["block"], each["event"]) for each in one["timeline"]]
-    return facts(head) + "\n\n" + table(("time", "block", "event"), lines)
-
-
-def _audited(report: dict[str, Any]) -> str:
-    compared = ", ".join(f"{count} {name}s" for name, count in report["compared"].items())
-    head = f"Compared at block {report['height']}: {compared}."
-    if not report["differences"]:
-        return head + "\nIndex and chain agree."
-    rows = [
-        (
-            each["what"],
-            each["which"][:40],
-            each["field"] or "(whole)",
-            str(each["index"])[:24],
-            str(each["chain"])[:24],
-        )
-        for each in report["differences"]
-    ]
-    return head + "\n" + table(("what", "which", "field", "index", "chain"), rows)

@@ -64,7 +64,9 @@ def text(result: Mapping[str, Any], console: Console) -> None:
         _show_learned(console, found)
     if "ledger" in found:
         console.print(Text("On the ledger: one receivable, never pledged twice", style="bold"))
-        _say(console, *found["ledger"]["lines"])
+        for line in found["ledger"]["lines"]:
+            console.print(Text(_one(line).strip()))
+        console.print()
     unseen = findings.overview(found)[2]
     console.print(Text(unseen.title.en, style="bold"))
     _say(console, unseen.body.en, findings.privacy_note(found).en)

@@ -17,7 +17,7 @@ from benchmarks import partners as bench
 pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif(
-        "CONCORDAT_DATA" not in os.environ, reason="CONCORDAT_DATA names no folder of real data"
+        not os.environ.get("CONCORDAT_DATA"), reason="CONCORDAT_DATA names no folder of real data"
     ),
 ]
 PRIVATE = bench.Privacy(1.0, datasets.BANKS)

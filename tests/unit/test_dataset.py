@@ -373,7 +373,7 @@ def test_the_guide_shows_the_fixtures():
 
 
 def real(tmp_path, manifest):
-    source = os.environ.get("CONCORDAT_DATA")
+    source = os.environ.get("CONCORDAT_DATA") or None
     if not source:
         pytest.skip("CONCORDAT_DATA is not set: the real data sets are not here")
     shutil.copy(MANIFESTS / manifest, tmp_path / "dataset.toml")

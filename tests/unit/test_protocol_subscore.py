@@ -284,7 +284,7 @@ class TestBins:
 @pytest.mark.parametrize("names", [("x0", "x1", "x2", "x3", "x4"), ("x5", "x6", "x7", "x8", "x9")])
 def test_a_real_partner_s_score_at_epsilon_one(names: tuple[str, ...]) -> None:
     """default-credit: at ε = 1 and m = 3 a partner's score ranks unseen rows nearly as well as without noise."""
-    place = os.environ.get("CONCORDAT_DATA")
+    place = os.environ.get("CONCORDAT_DATA") or None
     if place is None:
         pytest.skip("CONCORDAT_DATA is not set")
     pandas = pytest.importorskip("pandas")
