@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 
-from node.keep import Keep
+from node.keep import Keep, shelf_of
 from node.role import Channel, Job
 from node.sealed import SealedChannel
 from protocol import vertical, voprf
@@ -59,7 +58,7 @@ class Lookups:
         """
         terms = job.proposal.vertical
         assert terms is not None
-        shelf, known = self._shelf(terms.epoch), self._cached(job, partner, purpose)
+        shelf, known = shelf_of(terms.epoch), self._cached(job, partner, purpose)
         made = self._made(job, channel, partner, purpose, ids)
         public = decode_element(bytes.fromhex(_public(job, partner, purpose)))
         dummies = set(self._dummies(channel, job, partner, purpose, 0))
@@ -134,12 +133,8 @@ class Lookups:
     def _cached(self, job: Job, partner: str, purpose: str) -> dict[bytes, bytes]:
         terms = job.proposal.vertical
         assert terms is not None
-        kept = self._keep.get(self._shelf(terms.epoch), _name(job, partner, purpose))
+        kept = self._keep.get(shelf_of(terms.epoch), _name(job, partner, purpose))
         return {} if kept is None else _read(kept)
-
-    @staticmethod
-    def _shelf(epoch: str) -> str:
-        return "epoch-" + sha256(epoch.encode()).hexdigest()[:32]
 
 
 def _name(job: Job, partner: str, purpose: str) -> str:

@@ -49,19 +49,11 @@ class Openings:
 
     def __init__(self, job: Job, channel: Channel) -> None:
         self._job, self._channel = job, channel
-        self._pairs = {
-            bank: job.mask_key.agree(
-                job.party, bank, bytes.fromhex(job.manifest.enlistment(bank).mask_key), job.id
-            )
-            for bank in job.manifest.proposal.banks
-            if bank != job.party
-        }
+        self._pairs = {bank: job.pair_key(bank) for bank in job.manifest.proposal.banks if bank != job.party}
 
     def pairs(self, other: str) -> dict[str, bytes]:
         """Return this bank's pair keys with the other banks and with one other party of the job."""
-        job = self._job
-        public = bytes.fromhex(job.manifest.enlistment(other).mask_key)
-        return {**self._pairs, other: job.mask_key.agree(job.party, other, public, job.id)}
+        return {**self._pairs, other: self._job.pair_key(other)}
 
     def sign_roster(self) -> None:
         """Sign the attempt's roster and check that every bank of it has signed the same."""

@@ -14,7 +14,7 @@ from bank_node.vertical import VerticalSession
 from node.config import NodeConfig
 from node.consents import of_bank
 from node.keep import Keep, MemoryKeep, keep_of
-from node.privacy import PrivacyBook
+from node.privacy import PrivacyBook, refuse_exact
 from node.role import Channel, Job
 from node.table_source import TableSource
 from protocol.canonical import lp
@@ -67,8 +67,7 @@ class BankRole:
     def check(self, proposal: Proposal) -> None:
         """Refuse a proposal whose contract isn't this bank's, for which it has too few rows, or without noise."""
         vertical = proposal.vertical
-        if vertical is not None and vertical.epsilon is None and not self._exact:
-            raise NotApproved("RELEASE_EXACT", "this party takes part in private releases only")
+        refuse_exact(proposal, self._exact)
         if vertical is not None:
             # Refused before anybody enlists: a sum that wraps would be wrong, and told to nobody.
             check_headroom(vertical, len(proposal.banks))

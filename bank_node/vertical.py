@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from bank_node.lookups import Lookups
 from bank_node.subscores import MISSING, SubScores
-from node.privacy import PrivacyBook
+from node.privacy import PrivacyBook, kept_noise
 from node.role import Channel, Job
 from node.sealed import SealedChannel
-from protocol import product, release, vertical
+from protocol import product, vertical
 from protocol.errors import ConcordatError, JobVoid, ProtocolError
 from protocol.job import PartnerTerms, Vertical
 from protocol.join import Matched, Reader, Table
@@ -216,15 +216,8 @@ class VerticalSession:
         mu = None if private is None else private.mu
         signed = self._book.sign(channel, roster, job.proposal.contract, mu)
         self._sealed.send(self._terms.compute, vertical.named(vertical.SIGNATURE, partner), signed, SIGNED)
-
-        def drawn() -> bytes:
-            if private is None:
-                return np.zeros(terms.components, dtype=np.uint64).tobytes()
-            scale = private.bank_ring_sigma(len(job.proposal.banks))
-            return release.noise(scale, terms.components).tobytes()
-
-        # Drawn once per job: attempts must not be averaged.
-        noise = np.frombuffer(channel.keep(f"noise.{partner}", drawn), dtype=np.uint64)
+        scale = None if private is None else private.bank_ring_sigma(len(job.proposal.banks))
+        noise = kept_noise(channel, partner, terms.components, scale)
         share = channel.keep(
             f"share.{partner}.{job.attempt}", lambda: self._share(roster, matched, values, noise)
         )

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from node.config import NodeConfig
 from node.keep import Keep, keep_of
-from node.privacy import PrivacyBook
+from node.privacy import PrivacyBook, kept_noise, refuse_exact
 from node.role import Channel, Job
 from node.sealed import SealedChannel
-from protocol import release, vertical
+from protocol import vertical
 from protocol.canonical import encode
 from protocol.errors import ConcordatError, JobVoid, NotApproved, ProtocolError
 from protocol.job import PartnerTerms, Proposal, Vertical
@@ -58,9 +58,7 @@ class ComputeRole:
 
     def check(self, proposal: Proposal) -> None:
         """Refuse a release without noise."""
-        terms = proposal.vertical
-        if terms is not None and terms.epsilon is None and not self._exact:
-            raise NotApproved("RELEASE_EXACT", "this party takes part in private releases only")
+        refuse_exact(proposal, self._exact)
 
     def session(self, job: Job, channel: Channel) -> dict[str, Any]:
         """Add up the products toward each partner of the job."""
@@ -89,12 +87,7 @@ class ComputeSession:
         self._book = PrivacyBook(keep, budget)
         self._sealed = SealedChannel(job, channel)
         self._wait = float(terms.patience * len(terms.partners))
-        self._pairs = {
-            bank: job.mask_key.agree(
-                job.party, bank, bytes.fromhex(job.manifest.enlistment(bank).mask_key), job.id
-            )
-            for bank in job.roster.banks
-        }
+        self._pairs = {bank: job.pair_key(bank) for bank in job.roster.banks}
 
     def toward(self, partner: str) -> bool:
         """Take the products toward a partner and give T's share; returns whether it was given."""
@@ -136,12 +129,9 @@ class ComputeSession:
             raise JobVoid("OPENING_INCOMPLETE", f"a bank signs no release to {partner}")
         signed = gather([json.loads(one) for one in (*others, own)])
 
-        def drawn() -> bytes:
-            if private is None:
-                return np.zeros(terms.components, dtype=np.uint64).tobytes()
-            return release.noise(private.ring_sigma, terms.components).tobytes()
-
-        noise = np.frombuffer(channel.keep(f"noise.{partner}", drawn), dtype=np.uint64)
+        noise = kept_noise(
+            channel, partner, terms.components, None if private is None else private.ring_sigma
+        )
         return {"roster": signed, "share": self._given(signed, sums, noise).hex()}
 
     def _sums(self, bank: str, partner: str, terms: PartnerTerms, seed: bytes) -> NDArray[np.uint64]:

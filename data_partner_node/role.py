@@ -10,11 +10,12 @@ from data_partner_node.vertical import PartnerSession
 from node.config import NodeConfig
 from node.consents import of_partner
 from node.keep import Keep, keep_of
+from node.privacy import refuse_exact
 from node.role import Channel, Job
 from node.table_source import TableSource
 from protocol.errors import NotApproved
 from protocol.job import PartnerTerms, Proposal
-from protocol.join import MemorySpool, Spool, bucketed
+from protocol.join import MemorySpool, bucketed
 
 
 class PartnerRole:
@@ -84,9 +85,8 @@ class PartnerRole:
                 "CONTRACT_DIFFERS",
                 "the job is for another data contract than the one this partner has accepted",
             )
+        refuse_exact(proposal, self._exact)
         terms = proposal.vertical
-        if terms is not None and terms.epsilon is None and not self._exact:
-            raise NotApproved("RELEASE_EXACT", "this party takes part in private releases only")
         if terms is not None and self._name in terms.partners and self._consents and not terms.consent:
             raise NotApproved(
                 "CONSENT_REQUIRED",
@@ -99,11 +99,7 @@ class PartnerRole:
         terms = job.proposal.vertical
         if terms is None or job.party not in terms.partners:
             return {}
-
-        def spool() -> Spool:
-            return self._spool()
-
-        return PartnerSession(job, channel, self._table(), self._keep, self._quota, spool).run()
+        return PartnerSession(job, channel, self._table(), self._keep, self._quota, self._spool).run()
 
     def train(self, job: Job, channel: Channel, round_: int, total: bytes) -> bytes:
         """Refuse: rounds are between the banks."""

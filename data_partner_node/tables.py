@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from node.ingest import Table
-from node.keep import Keep
+from node.keep import Keep, shelf_of
 from protocol import voprf
 from protocol.contract import Dataset
 from protocol.group import Element
@@ -121,7 +121,7 @@ class PartnerTable:
             bank: whose key.
             inputs: the table's own, shape (n,).
         """
-        shelf = "epoch-" + sha256(epoch.encode()).hexdigest()[:32]
+        shelf = shelf_of(epoch)
         name = f"own.{purpose}.{bank}"
         kept = self._keep.get(shelf, name) or b""
         width = 32 + OUTPUT_BYTES

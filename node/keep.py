@@ -5,11 +5,17 @@ Encrypted at rest like the secrets of jobs (``node.vault``), but not erased with
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Protocol
 
 from node.config import NodeConfig
 from node.keystore import Keystore
 from node.vault import Vault
+
+
+def shelf_of(epoch: str) -> str:
+    """Return the shelf of an epoch of VOPRF keys, whatever its name is spelled with."""
+    return "epoch-" + sha256(epoch.encode()).hexdigest()[:32]
 
 
 class Keep(Protocol):

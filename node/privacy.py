@@ -5,15 +5,48 @@ from __future__ import annotations
 import json
 import threading
 
+import numpy as np
+from numpy.typing import NDArray
+
 from node.keep import Keep
 from node.role import Channel
 from protocol.canonical import encode
+from protocol.errors import NotApproved
+from protocol.job import Proposal
 from protocol.partner_opening import KIND, ReleaseRoster
-from protocol.release import Charge, SpentPrivacy, mu_of
+from protocol.release import Charge, SpentPrivacy, mu_of, noise
 
 SHELF, NAME = "privacy", "spent"
 # One for the process: two books over one keep must not lose a charge between reading and writing.
 _charging = threading.Lock()
+
+
+def refuse_exact(proposal: Proposal, allowed: bool) -> None:
+    """Refuse a job whose releases to partners carry no noise, except where a test allows it.
+
+    Raises:
+        NotApproved: ``RELEASE_EXACT``.
+    """
+    terms = proposal.vertical
+    if terms is not None and terms.epsilon is None and not allowed:
+        raise NotApproved("RELEASE_EXACT", "this party takes part in private releases only")
+
+
+def kept_noise(channel: Channel, partner: str, components: int, scale: float | None) -> NDArray[np.uint64]:
+    """Return this party's noise toward a partner, drawn once per job: attempts must not be averaged.
+
+    Args:
+        channel: keeps it.
+        partner: who reads the release.
+        components: k.
+        scale: of the discrete Gaussian, in units of the ring; None for an exact release, which has none.
+    """
+
+    def drawn() -> bytes:
+        made = np.zeros(components, dtype=np.uint64) if scale is None else noise(scale, components)
+        return made.tobytes()
+
+    return np.frombuffer(channel.keep(f"noise.{partner}", drawn), dtype=np.uint64)
 
 
 class PrivacyBook:

@@ -48,6 +48,11 @@ class Job:
         """What was approved."""
         return self.manifest.proposal
 
+    def pair_key(self, peer: str) -> bytes:
+        """Return the key of the masks that this party shares with another one of the job."""
+        public = bytes.fromhex(self.manifest.enlistment(peer).mask_key)
+        return self.mask_key.agree(self.party, peer, public, self.id)
+
     @property
     def attempt(self) -> int:
         """The attempt under way."""
